@@ -8,11 +8,15 @@ import numpy as np
 def tri_masks(masks: np.ndarray) -> np.ndarray:
     """Tri-masks of the K instances of one image.
 
+    Where masks overlap nothing is clipped: the reference counts the other instances there and the background goes below
+    zero. The published inference does the same, and its weights expect it.
+
     Args:
         masks: (K, H, W), 0 or 1 (bool, integer or float).
 
     Returns:
-        (K, 3, H, W) float32, 0 or 1: target mask, union of the other masks, and what no mask covers.
+        (K, 3, H, W) float32: target mask, sum of the other masks, 1 − sum of all masks. Without overlap each is 0 or 1
+        and they add up to 1.
 
     Raises:
         ValueError: not three axes.
@@ -21,6 +25,5 @@ def tri_masks(masks: np.ndarray) -> np.ndarray:
         raise ValueError(f"masks: expected (K, H, W), found shape {masks.shape}")
     masks = masks.astype(np.float32)
     total = masks.sum(axis=0)
-    reference = np.clip(total - masks, 0, 1)
-    background = np.broadcast_to(np.clip(1 - total, 0, 1), masks.shape)
-    return np.stack([masks, reference, background], axis=1)
+    background = np.broadcast_to(1 - total, masks.shape)
+    return np.stack([masks, total - masks, background], axis=1)
