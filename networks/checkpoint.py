@@ -1,0 +1,213 @@
+"""Checkpoint files. There is one layout, the published one; ours adds keys to it and takes none away.
+
+A file is a dictionary ``{iter, loss, state_dict, opt_state_dict, lr_state_dict, …}``. In ``state_dict`` a spectrally
+normalised convolution X has ``X.module.weight_bar``, ``X.module.weight_u`` and ``X.module.weight_v``; keys may carry the
+prefix ``module.`` of data-parallel training.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from misc.errors import InputError
+from misc.files import atomic_path
+from networks.instmatt import InstMatt
+from networks.layers import scaled
+
+_OURS_TO_PUBLISHED = (
+    (".parametrizations.weight.original", ".module.weight_bar"),
+    (".parametrizations.weight.0._u", ".module.weight_u"),
+    (".parametrizations.weight.0._v", ".module.weight_v"),
+)
+_STEM = "encoder.conv1.module.weight_bar"
+
+
+def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """State dictionary of an ``InstMatt`` with the published names."""
+    renamed = {}
+    for name, tensor in state.items():
+        for ours, published in _OURS_TO_PUBLISHED:
+            if name.endswith(ours):
+                name = name[: -len(ours)] + published
+                break
+        renamed[name] = tensor
+    return renamed
+
+
+def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of ``to_published``; a prefix ``module.`` on every key is dropped."""
+    if state and all(name.startswith("module.") for name in state):
+        state = {name[len("module.") :]: tensor for name, tensor in state.items()}
+    renamed = {}
+    for name, tensor in state.items():
+        for ours, published in _OURS_TO_PUBLISHED:
+            if name.endswith(published):
+                name = name[: -len(published)] + ours
+                break
+        renamed[name] = tensor
+    return renamed
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint file onto the CPU, without running code from it (``weights_only``).
+
+    Raises:
+        FileNotFoundError: no such file.
+        InputError: truncated, no PyTorch file, or without a ``state_dict``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint file")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        reason = re.split(r"[\n.]", str(error).strip() or type(error).__name__)[0]
+        raise InputError(
+            f"{path}: cannot be read as a checkpoint ({path.stat().st_size} bytes: {reason}); "
+            "it is cut short or no PyTorch file; fetch or train it again"
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise InputError(f"{path}: found {type(checkpoint).__name__}, expected a dictionary with a state_dict")
+    if "state_dict" not in checkpoint:
+        if not all(isinstance(value, Tensor) for value in checkpoint.values()):
+            raise InputError(f"{path}: found keys {_few(list(checkpoint))}, expected a dictionary with a state_dict")
+        checkpoint = {"state_dict": checkpoint}
+    return checkpoint
+
+
+def write_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
+    """Write a checkpoint atomically: a reader finds the old file or the whole new one."""
+    with atomic_path(path) as temporary:
+        torch.save(dict(checkpoint), temporary)
+
+
+def load_network(
+    network: InstMatt, checkpoint: Mapping[str, Any], *, source: str | Path, base_only: bool = False
+) -> None:
+    """Load the weights of a checkpoint into a network, strictly.
+
+    Args:
+        network: of the same width.
+        checkpoint: as ``read_checkpoint`` returns it.
+        source: the file, for the error message.
+        base_only: leave the network's refiner as it is (a stage-1 checkpoint starts stage 2).
+
+    Raises:
+        InputError: names or shapes differ; the line says how.
+    """
+    state = from_published(checkpoint["state_dict"])
+    expected = network.state_dict()
+    if base_only:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("refiner.")}
+        expected = {name: tensor for name, tensor in expected.items() if not name.startswith("refiner.")}
+    missing = [name for name in to_published(expected) if name not in to_published(state)]
+    extra = [name for name in to_published(state) if name not in to_published(expected)]
+    if missing and all(name.startswith("refiner.") for name in missing) and not extra:
+        raise InputError(
+            f"{source}: a stage-1 checkpoint (no refiner.*), expected one of stage 2; leave the refiner out"
+        )
+    if extra and all(name.startswith("refiner.") for name in extra) and not missing:
+        raise InputError(f"{source}: a stage-2 checkpoint (with refiner.*), expected one of stage 1")
+    if missing or extra:
+        raise InputError(
+            f"{source}: a checkpoint of another architecture: {len(missing)} tensors missing ({_few(missing)}), "
+            f"{len(extra)} not known ({_few(extra)})"
+        )
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape:
+            raise InputError(
+                f"{source}: a checkpoint of another architecture: {name} has shape {tuple(state[name].shape)}, "
+                f"expected {tuple(tensor.shape)} at width {network.width}; set model.arch.width to match"
+            )
+    network.load_state_dict(state, strict=not base_only)
+
+
+def describe(checkpoint: Mapping[str, Any], *, source: str | Path) -> dict[str, Any]:
+    """Width and presence of a refiner, read off the shapes.
+
+    Returns:
+        Keyword arguments of ``InstMatt``: ``width``, ``refiner``, and the fusion widths where the file records them.
+
+    Raises:
+        InputError: not an InstMatt checkpoint.
+    """
+    state = to_published(from_published(checkpoint["state_dict"]))
+    if _STEM not in state:
+        raise InputError(f"{source}: a checkpoint of another architecture: no {_STEM} among {_few(list(state))}")
+    found: dict[str, Any] = {"refiner": any(name.startswith("refiner.") for name in state)}
+    config = checkpoint.get("config") or {}
+    model = config.get("model", {})
+    found["width"] = model.get("arch", {}).get("width")
+    if found["width"] is None:
+        found["width"] = _width_of(state)
+    for key in ("self_refine_width1", "self_refine_width2"):
+        if key in model:
+            found[key] = model[key]
+    return found
+
+
+def _width_of(state: Mapping[str, Tensor]) -> float:
+    """The smallest multiple of 1/64 whose channel counts are those of the stem and of the bottleneck."""
+    stem = state[_STEM].shape[0]
+    code = state["encoder.layer_bottleneck.0.conv1.module.weight_bar"].shape[0]
+    candidates = [
+        step / 64 for step in range(1, 257) if (scaled(32, step / 64), scaled(512, step / 64)) == (stem, code)
+    ]
+    return 1.0 if 1.0 in candidates else (candidates or [code / 512])[0]
+
+
+def network_from_checkpoint(path: str | Path) -> InstMatt:
+    """Build the network that a file describes, with its weights, in evaluation mode on the CPU.
+
+    Raises:
+        FileNotFoundError: no such file.
+        InputError: the file is broken or of another architecture.
+    """
+    checkpoint = read_checkpoint(path)
+    network = InstMatt(**describe(checkpoint, source=path))
+    load_network(network, checkpoint, source=path)
+    return network.eval()
+
+
+def load_imagenet_encoder(network: InstMatt, path: str | Path) -> None:
+    """Start the encoder from ImageNet weights of a ResNet-34-D with a three-convolution stem.
+
+    The stem's three input channels are inflated to six with zeros (``weight_v`` too), so that the guidance starts
+    without a say. Only full-width networks fit. The classifier and skip branches are not in the file and stay as they are.
+
+    Raises:
+        FileNotFoundError: no such file.
+        InputError: a tensor of the encoder trunk is missing or has another shape.
+    """
+    given = to_published(from_published(read_checkpoint(path)["state_dict"]))
+    given = {name.removeprefix("encoder."): tensor for name, tensor in given.items()}
+    wanted = to_published(network.encoder.state_dict())
+    loaded = {}
+    for name, tensor in wanted.items():
+        if name.startswith("shortcut."):
+            continue
+        value = given.get(name)
+        if value is not None and name == "conv1.module.weight_bar" and value.shape[1] == 3:
+            value = torch.cat([value, torch.zeros_like(value)], dim=1)
+        elif value is not None and name == "conv1.module.weight_v" and value.numel() * 2 == tensor.numel():
+            value = torch.cat([value, torch.zeros_like(value)])
+        if value is None or value.shape != tensor.shape:
+            found = "nothing" if value is None else f"shape {tuple(value.shape)}"
+            raise InputError(
+                f"{path}: {name}: found {found}, expected {tuple(tensor.shape)}; a ResNet-34-D with a three-convolution "
+                "stem and model.arch.width = 1.0 are needed"
+            )
+        loaded[name] = value
+    network.encoder.load_state_dict(from_published(loaded), strict=False)
+
+
+def _few(names: list[str], limit: int = 3) -> str:
+    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "") if names else "none"

@@ -1,0 +1,122 @@
+"""The decoder: up from 1/32 to full size, with a tri-matte at 1/8, 1/4 and 1/1 (paper section 3.2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from networks.layers import leaky_relu, scaled, sn_conv, sn_upconv
+
+
+class TriMattes(NamedTuple):
+    """What the base network predicts for N instances; channels are target, reference, background.
+
+    Attributes:
+        os8: (N, 3, H, W) in [0, 1], predicted at 1/8 and enlarged.
+        os4: the same from 1/4.
+        os1: the same at full size.
+        feature: (N, 32w, H, W), the last decoder feature, read by the refiner.
+    """
+
+    os8: Tensor
+    os4: Tensor
+    os1: Tensor
+    feature: Tensor
+
+
+class UpBlock(nn.Module):
+    """The first block of a decoder layer: doubles the size, then changes the number of channels."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = sn_upconv(inputs, inputs)
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv2 = sn_conv(inputs, outputs)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        nn.init.zeros_(self.bn2.weight)
+        self.upsample = nn.Sequential(
+            nn.UpsamplingNearest2d(scale_factor=2), sn_conv(inputs, outputs, 1), nn.BatchNorm2d(outputs)
+        )
+        self.activation = leaky_relu()
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity = self.upsample(x)
+        x = self.activation(self.bn1(self.conv1(x)))
+        return self.activation(self.bn2(self.conv2(x)) + identity)
+
+
+class PlainBlock(nn.Module):
+    """A residual block that keeps size and channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = sn_conv(channels, channels)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = sn_conv(channels, channels)
+        self.bn2 = nn.BatchNorm2d(channels)
+        nn.init.zeros_(self.bn2.weight)
+        self.activation = leaky_relu()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.activation(self.bn1(self.conv1(x)))
+        return self.activation(self.bn2(self.conv2(y)) + x)
+
+
+def _layer(inputs: int, outputs: int, *, blocks: int) -> nn.Sequential:
+    return nn.Sequential(UpBlock(inputs, outputs), *(PlainBlock(outputs) for _ in range(blocks - 1)))
+
+
+def _head(inputs: int, inner: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, inner, 3, padding=1, bias=False),
+        nn.BatchNorm2d(inner),
+        leaky_relu(),
+        nn.Conv2d(inner, 3, 3, padding=1),
+    )
+
+
+def to_alpha(logits: Tensor, *, scale: int = 1) -> Tensor:
+    """Logits of a head, enlarged bilinearly, to alpha in [0, 1]: (tanh + 1) / 2."""
+    if scale > 1:
+        logits = F.interpolate(logits, scale_factor=scale, mode="bilinear", align_corners=False)
+    return (logits.tanh() + 1) / 2
+
+
+class Decoder(nn.Module):
+    """``res_shortcut_decoder_22_3ch``.
+
+    Args:
+        width: scales every channel count.
+    """
+
+    def __init__(self, *, width: float = 1.0) -> None:
+        super().__init__()
+        c32, c64, c128, c256, c512 = (scaled(c, width) for c in (32, 64, 128, 256, 512))
+        self.layer1 = _layer(c512, c256, blocks=2)
+        self.layer2 = _layer(c256, c128, blocks=3)
+        self.layer3 = _layer(c128, c64, blocks=3)
+        self.layer4 = _layer(c64, c32, blocks=2)
+        self.conv1 = sn_upconv(c32, c32)
+        self.bn1 = nn.BatchNorm2d(c32)
+        self.activation = leaky_relu()
+        self.refine_OS1 = _head(c32, c32)
+        self.refine_OS4 = _head(c64, c32)
+        self.refine_OS8 = _head(c128, c32)
+
+    def forward(self, code: Tensor, skips: list[Tensor]) -> TriMattes:
+        """Decode.
+
+        Args:
+            code: (N, 512w, H/32, W/32).
+            skips: five features at 1/1, 1/2, 1/4, 1/8 and 1/16, as the encoder returns them.
+        """
+        x = self.layer1(code) + skips[4]
+        x = self.layer2(x) + skips[3]
+        os8 = to_alpha(self.refine_OS8(x), scale=8)
+        x = self.layer3(x) + skips[2]
+        os4 = to_alpha(self.refine_OS4(x), scale=4)
+        x = self.layer4(x) + skips[1]
+        feature = self.activation(self.bn1(self.conv1(x))) + skips[0]
+        return TriMattes(os8=os8, os4=os4, os1=to_alpha(self.refine_OS1(feature)), feature=feature)

@@ -1,0 +1,95 @@
+"""The encoder: a ResNet-34-D on photograph and tri-mask, with five skip branches for the decoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from networks.layers import scaled, sn_conv
+
+
+class ResidualBlock(nn.Module):
+    """conv3×3 - BN - ReLU - conv3×3 - BN, added to the (pooled and projected) input, ReLU (ResNet-D, He et al. 2019)."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = sn_conv(inputs, outputs, stride=stride)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = sn_conv(outputs, outputs)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        nn.init.zeros_(self.bn2.weight)  # every block starts as the identity
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = None
+        if stride != 1 or inputs != outputs:
+            self.downsample = nn.Sequential(
+                nn.AvgPool2d(2, stride), sn_conv(inputs, outputs, 1), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(x)) + identity)
+
+
+def _stage(inputs: int, outputs: int, *, blocks: int, stride: int) -> nn.Sequential:
+    first = ResidualBlock(inputs, outputs, stride=stride)
+    return nn.Sequential(first, *(ResidualBlock(outputs, outputs) for _ in range(blocks - 1)))
+
+
+def _skip(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        sn_conv(inputs, outputs),
+        nn.ReLU(inplace=True),
+        nn.BatchNorm2d(outputs),
+        sn_conv(outputs, outputs),
+        nn.ReLU(inplace=True),
+        nn.BatchNorm2d(outputs),
+    )
+
+
+class Encoder(nn.Module):
+    """``res_shortcut_encoder_29``: 6 input channels (photograph, tri-mask) to 512 × width at 1/32.
+
+    Args:
+        width: scales every channel count.
+    """
+
+    IN_CHANNELS = 6
+
+    def __init__(self, *, width: float = 1.0) -> None:
+        super().__init__()
+        c32, c64, c128, c256, c512 = (scaled(c, width) for c in (32, 64, 128, 256, 512))
+        self.conv1 = sn_conv(self.IN_CHANNELS, c32, stride=2)
+        self.conv2 = sn_conv(c32, c32)
+        self.conv3 = sn_conv(c32, c64, stride=2)
+        self.bn1 = nn.BatchNorm2d(c32)
+        self.bn2 = nn.BatchNorm2d(c32)
+        self.bn3 = nn.BatchNorm2d(c64)
+        self.relu = nn.ReLU(inplace=True)
+        self.layer1 = _stage(c64, c64, blocks=3, stride=1)
+        self.layer2 = _stage(c64, c128, blocks=4, stride=2)
+        self.layer3 = _stage(c128, c256, blocks=4, stride=2)
+        self.layer_bottleneck = _stage(c256, c512, blocks=2, stride=2)
+        skips = ((self.IN_CHANNELS, c32), (c32, c32), (c64, c64), (c128, c128), (c256, c256))
+        self.shortcut = nn.ModuleList(_skip(inputs, outputs) for inputs, outputs in skips)
+        with torch.no_grad():  # guidance fades in: the stem starts blind to it
+            self.conv1.parametrizations.weight.original[:, 3:] = 0
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Encode.
+
+        Args:
+            x: (N, 6, H, W); H and W multiples of 32.
+
+        Returns:
+            The code (N, 512w, H/32, W/32) and the five skip features at 1/1, 1/2, 1/4, 1/8 and 1/16.
+        """
+        skips = [self.shortcut[0](x)]
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        skips.append(self.shortcut[1](x))
+        x = self.relu(self.bn3(self.conv3(x)))
+        for stage, shortcut in zip((self.layer1, self.layer2, self.layer3), self.shortcut[2:]):
+            x = stage(x)
+            skips.append(shortcut(x))
+        return self.layer_bottleneck(x), skips

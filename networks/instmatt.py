@@ -1,0 +1,101 @@
+"""InstMatt: encoder, ASPP, decoder, and the refiner of stage 2 (Sun, Tang, Tai, CVPR 2022)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from networks.aspp import ASPP
+from networks.decoder import Decoder, TriMattes
+from networks.encoder import Encoder
+from networks.progressive import FusedMatte, evaluation_sizes, fuse
+from networks.refiner import MultiInstanceRefiner, refine
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+STRIDE = 32  # height and width have to be multiples of this
+
+
+def normalise(image: Tensor) -> Tensor:
+    """RGB in [0, 1] to ImageNet statistics; the RGB axis is the third from the right: (…, 3, H, W)."""
+    mean = torch.tensor(IMAGENET_MEAN, dtype=image.dtype, device=image.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, dtype=image.dtype, device=image.device).view(3, 1, 1)
+    return (image - mean) / std
+
+
+class InstMatt(nn.Module):
+    """The network of both stages.
+
+    Args:
+        width: scales every channel count; 1.0 is the paper's network (29.7 M parameters).
+        refiner: with the multi-instance refiner (stage 2) or without (stage 1).
+        self_refine_width1: bound of the dilation between 1/8 and 1/4 scale, see ``networks.progressive``.
+        self_refine_width2: bound of the dilation between 1/4 and full scale.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: float = 1.0,
+        refiner: bool = True,
+        self_refine_width1: int = 30,
+        self_refine_width2: int = 15,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.self_refine_widths = (self_refine_width1, self_refine_width2)
+        self.encoder = Encoder(width=width)
+        self.aspp = ASPP(width=width)
+        self.decoder = Decoder(width=width)
+        self.refiner = MultiInstanceRefiner(width=width) if refiner else None
+
+    def forward(self, image: Tensor, guidance: Tensor) -> TriMattes:
+        """Predict the tri-mattes of N instances at three scales.
+
+        Args:
+            image: (N, 3, H, W), normalised; H and W multiples of 32.
+            guidance: (N, 3, H, W), tri-masks.
+
+        Raises:
+            ValueError: H or W is no multiple of 32.
+        """
+        if image.shape[-2] % STRIDE or image.shape[-1] % STRIDE:
+            raise ValueError(f"image: height and width must be multiples of {STRIDE}, found {tuple(image.shape)}")
+        code, skips = self.encoder(torch.cat([image, guidance], dim=1))
+        return self.decoder(self.aspp(code), skips)
+
+    def fuse(self, prediction: TriMattes) -> FusedMatte:
+        """Progressive refinement with the fixed dilations of evaluation."""
+        sizes4, sizes1 = evaluation_sizes(*self.self_refine_widths)
+        return fuse(prediction.os8, prediction.os4, prediction.os1, sizes4, sizes1)
+
+    @torch.inference_mode()
+    def matte(
+        self, image: Tensor, guidance: Tensor, *, batch_size: int = 4, refine_iterations: int = 2
+    ) -> tuple[Tensor, Tensor]:
+        """Alpha mattes of all instances of one image; needs evaluation mode.
+
+        Args:
+            image: (3, H, W), normalised; H and W multiples of 32.
+            guidance: (K, 3, H, W), tri-masks.
+            batch_size: instances per forward pass.
+            refine_iterations: most iterations of the refiner; 0 leaves it out.
+
+        Returns:
+            alpha (K, H, W) float32 in [0, 1], and the fused stage-1 alpha of the same shape.
+        """
+        fused, regions, features = [], [], []
+        refining = self.refiner is not None and refine_iterations > 0
+        for chunk in guidance.split(batch_size):
+            prediction = self(image.expand(len(chunk), -1, -1, -1), chunk)
+            matte = self.fuse(TriMattes(*(tensor.float() for tensor in prediction[:3]), prediction.feature))
+            fused.append(matte.alpha)
+            if refining:
+                regions.append(matte.region_os1)
+                features.append(prediction.feature)
+        stage1 = torch.cat(fused)
+        if not refining:
+            return stage1[:, 0], stage1[:, 0]
+        refined = refine(self.refiner, image, stage1, torch.cat(features), max_iterations=refine_iterations)
+        alpha = torch.where(torch.cat(regions) > 0, refined, stage1)
+        return alpha[:, 0], stage1[:, 0]
