@@ -13,11 +13,15 @@ class InputError(ValueError):
     """
 
 
+class RunError(RuntimeError):
+    """Work that began and cannot go on, such as a loss that is no longer finite. The message is one line."""
+
+
 def run_script(main: Callable[[], int | None]) -> None:
     """Run a script's main function and leave with its exit status.
 
     Input faults (``InputError`` and ``OSError``: missing file, no permission, disk full) become one line on standard
-    error and exit status 2. Ctrl-C leaves with 130. Everything else is a bug and keeps its traceback.
+    error and exit status 2; a ``RunError`` becomes one line and exit status 1. Ctrl-C leaves with 130. Everything else is a bug and keeps its traceback.
 
     Args:
         main: the script; returns an exit status, ``None`` for 0.
@@ -28,6 +32,8 @@ def run_script(main: Callable[[], int | None]) -> None:
         status = _report(str(error))
     except OSError as error:
         status = _report(describe_os_error(error))
+    except RunError as error:
+        status = _report(str(error), status=1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
@@ -41,6 +47,6 @@ def describe_os_error(error: OSError) -> str:
     return str(error)
 
 
-def _report(message: str) -> int:
+def _report(message: str, *, status: int = 2) -> int:
     print("error: " + " ".join(message.split()), file=sys.stderr)
-    return 2
+    return status
