@@ -121,7 +121,7 @@ def unknown_band(gt: Cutout, *, width: int) -> Cutout:
         ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
         foreground = cv2.erode((alpha >= 1).astype(np.uint8), ellipse)
         background = cv2.erode((alpha <= 0).astype(np.uint8), ellipse)
-        full[window.top : window.bottom, window.left : window.right] = (foreground | background) == 0
+        full[window.top : window.bottom, window.left : window.right] = (foreground == 0) & (background == 0)
     return Cutout.of(full)
 
 
