@@ -1,0 +1,164 @@
+"""The folders of an evaluation: PRED/<image>/NN.png against GT/<image>/NN.png."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from evaluation.cutout import Cutout
+from misc.errors import InputError
+from misc.image_io import read_alpha, read_mask
+
+SUFFIX = ".png"
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The files of one image.
+
+    Attributes:
+        name: of the image: its folder's name under PRED and GT.
+        preds: predicted alphas, by file name.
+        gts: true alphas, by file name; at least one.
+        missing: there is no folder of that name under PRED.
+    """
+
+    name: str
+    preds: tuple[Path, ...]
+    gts: tuple[Path, ...]
+    missing: bool
+
+
+def pair_folders(pred: str | Path, gt: str | Path) -> tuple[list[ImageFiles], tuple[str, ...]]:
+    """List the images of GT, by name, with the predictions of PRED.
+
+    Returns:
+        The images, and the names of image folders under PRED that GT lacks: nothing is known of those.
+
+    Raises:
+        FileNotFoundError: PRED or GT is no folder.
+        InputError: one holds no image folders, an image of GT holds no alpha, or no name is in both.
+    """
+    pred, gt = Path(pred), Path(gt)
+    gt_names = _image_folders(gt, "GT")
+    pred_names = _image_folders(pred, "PRED")
+    if not set(gt_names) & set(pred_names):
+        raise InputError(
+            f"{pred}: no image folder has the name of one in {gt} (found {some(pred_names)}; "
+            f"expected {some(gt_names)}); are both of the same data set?"
+        )
+    images = []
+    for name in gt_names:
+        gts = _alphas(gt / name)
+        if not gts:
+            raise InputError(f"{gt / name}: holds no {SUFFIX} file; expected one alpha per person; add or remove it")
+        missing = not (pred / name).is_dir()
+        images.append(ImageFiles(name, () if missing else _alphas(pred / name), gts, missing))
+    return images, tuple(sorted(set(pred_names) - set(gt_names)))
+
+
+def load_image(files: ImageFiles, *, resize: bool = False) -> tuple[list[Cutout], list[Cutout]]:
+    """Read the predictions and true alphas of one image, 8 or 16 bits.
+
+    Args:
+        files: of the image.
+        resize: bring predictions to the size of the truth (area interpolation when shrinking, else bilinear) instead of
+            refusing another size.
+
+    Returns:
+        Predictions and true alphas, float32 in [0, 1].
+
+    Raises:
+        FileNotFoundError: a file has gone.
+        InputError: a file is no readable alpha, or sizes differ; both files are named.
+    """
+    gts = [Cutout.of(read_alpha(path)) for path in files.gts]
+    shape = gts[0].shape
+    for path, cutout in zip(files.gts, gts):
+        if cutout.shape != shape:
+            raise InputError(
+                f"{path}: found {_size(cutout.shape)} pixels, expected {_size(shape)} as in {files.gts[0]}; "
+                "all true alphas of an image have one size"
+            )
+    preds = []
+    for path in files.preds:
+        alpha = read_alpha(path)
+        if alpha.shape != shape:
+            if not resize:
+                raise InputError(
+                    f"{path}: found {_size(alpha.shape)} pixels, expected {_size(shape)} as in {files.gts[0]}; "
+                    "write predictions at the original size, or pass --resize"
+                )
+            alpha = resize_alpha(alpha, shape)
+        preds.append(Cutout.of(alpha))
+    return preds, gts
+
+
+def load_trimaps(folder: str | Path, files: ImageFiles, shape: tuple[int, int]) -> list[Cutout]:
+    """Read the unknown bands FOLDER/<image>/<name of the true alpha>: grey levels 1..254 are unknown.
+
+    Raises:
+        FileNotFoundError: a trimap is missing.
+        InputError: a trimap is unreadable, of another size than ``shape`` (H, W), or without unknown pixels.
+    """
+    bands = []
+    for gt in files.gts:
+        path = Path(folder) / files.name / gt.name
+        trimap = read_mask(path)
+        if trimap.shape != shape:
+            raise InputError(f"{path}: found {_size(trimap.shape)} pixels, expected {_size(shape)} as in {gt}")
+        band = Cutout.of(((trimap > 0) & (trimap < 255)).astype(np.uint8))
+        if not band.area:
+            raise InputError(f"{path}: found no unknown pixel; expected grey levels 1..254 (usually 128) in the band")
+        bands.append(band)
+    return bands
+
+
+def resize_alpha(alpha: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """An alpha (h, w) at the size ``shape`` = (H, W): area means when it shrinks, bilinear otherwise."""
+    shrinks = alpha.shape[0] >= shape[0] and alpha.shape[1] >= shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.clip(cv2.resize(alpha, (shape[1], shape[0]), interpolation=interpolation), 0, 1)
+
+
+def digest(gts: list[Cutout]) -> int:
+    """CRC-32 of the true alphas of one image: equal digests, equal truth (to all practical ends)."""
+    crc = 0
+    for gt in gts:
+        crc = zlib.crc32(repr((gt.shape, tuple(gt.box))).encode(), crc)
+        crc = zlib.crc32(np.ascontiguousarray(gt.values).data, crc)
+    return crc
+
+
+def some(names: list[str] | tuple[str, ...], *, most: int = 5) -> str:
+    """The first few names and how many more there are, for one line of text."""
+    listed = ", ".join(names[:most])
+    return f"{listed} and {len(names) - most} more" if len(names) > most else listed
+
+
+def _image_folders(root: Path, kind: str) -> list[str]:
+    if not root.is_dir():
+        what = "a file" if root.exists() else "no such folder"
+        raise FileNotFoundError(f"{root}: {what}; expected the folder {kind} with {kind}/<image>/NN.png")
+    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        found = len(_alphas(root))
+        raise InputError(
+            f"{root}: found {f'{found} {SUFFIX} files but ' if found else ''}no image folders; expected one folder per "
+            f"image, {kind}/<image>/NN.png"
+        )
+    return names
+
+
+def _alphas(folder: Path) -> tuple[Path, ...]:
+    return tuple(
+        sorted(path for path in folder.iterdir() if path.suffix.lower() == SUFFIX and not path.name.startswith("."))
+    )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}×{shape[0]}"
