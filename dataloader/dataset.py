@@ -1,0 +1,219 @@
+"""The training set: records, read and sent through a list of transforms. A stage differs by that list only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset, get_worker_info
+
+from dataloader.batch import Sample
+from dataloader.filelists import ImageRecord, pair_test, pair_training, read_filelist
+from dataloader.mask_noise import CutMask, MaskNoise
+from dataloader.photo_noise import RealWorldNoise
+from dataloader.targets import FormTargets
+from dataloader.transforms import (
+    CropOnUnknown,
+    MatchMasks,
+    RandomAffine,
+    Scene,
+    SelectEach,
+    SelectSubset,
+)
+from misc.errors import InputError, describe_os_error
+from misc.image_io import read_alpha, read_image, read_mask
+
+# Scene -> Scene up to FormTargets (Scene -> Sample), then Sample -> Sample.
+Transform = Callable[[Any, np.random.Generator], Any]
+
+
+class SampleError(InputError):
+    """A file of the training set that cannot be used.
+
+    A DataLoader rebuilds what a worker raised with the printed traceback as its message. Only the last part of that
+    is for the reader: the line that names the file.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
+class MattingDataset(Dataset[Sample]):
+    """Augmented samples of a list of records.
+
+    The generator of a sample comes from (seed, epoch, index) alone: data depend neither on the number of workers nor on
+    what was loaded before.
+
+    Args:
+        records: as :func:`dataloader.filelists.pair_training` makes them.
+        transforms: applied in order to the scene of a record; the last ones act on a sample.
+        seed: 0 or more.
+
+    Raises:
+        InputError: no records, or a negative seed.
+    """
+
+    def __init__(self, records: Sequence[ImageRecord], transforms: Sequence[Transform], *, seed: int = 0) -> None:
+        if not records:
+            raise InputError("the training set holds no images; check the filelists of [data]")
+        if seed < 0:
+            raise InputError(f"seed: found {seed}; expected 0 or more")
+        self.records = list(records)
+        self.transforms = list(transforms)
+        self.seed = seed
+        # In shared memory, so that workers which outlive an epoch (persistent_workers) see the next one begin.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the augmentation of an epoch; takes effect in running workers too."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One augmented sample.
+
+        Raises:
+            IndexError: no such index.
+            SampleError: a file is missing, unreadable or of the wrong size.
+        """
+        if not 0 <= index < len(self.records):
+            raise IndexError(index)
+        if get_worker_info() is not None:
+            cv2.setNumThreads(1)  # the workers are the parallelism; OpenCV's pool on top only gets in their way
+        rng = np.random.default_rng([self.seed, int(self._epoch), index])
+        try:
+            item: Any = load_scene(self.records[index])
+        except InputError as error:
+            raise SampleError(str(error)) from None
+        except OSError as error:
+            raise SampleError(describe_os_error(error)) from None
+        for transform in self.transforms:
+            item = transform(item, rng)
+        return item
+
+
+def load_scene(record: ImageRecord) -> Scene:
+    """Read all files of a record.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        InputError: a file is unreadable, or its size is not that of the photograph.
+    """
+    image = read_image(record.image)
+    size = image.shape[:2]
+
+    def checked(path: Path, read: Callable[[Path], np.ndarray]) -> np.ndarray:
+        layer = read(path)
+        if layer.shape[:2] != size:
+            raise InputError(
+                f"{path}: {layer.shape[1]}x{layer.shape[0]} pixels; expected {size[1]}x{size[0]} like {record.image}; "
+                "resize or replace it"
+            )
+        return layer
+
+    return Scene(
+        name=record.name,
+        image=image,
+        alphas=[checked(path, read_alpha) for path in record.alphas],
+        masks=[binary_mask(checked(path, read_mask)) for path in record.masks],
+        fgs=[checked(path, read_image) for path in record.fgs],
+        bgs=[checked(path, read_image) for path in record.bgs],
+    )
+
+
+def binary_mask(mask: np.ndarray) -> np.ndarray:
+    """Grey mask, 0..255 or 0..1 -> (H, W) uint8, 0 or 1, cut at half of that range."""
+    return (mask >= (1 if mask.max(initial=0) <= 1 else 128)).astype(np.uint8)
+
+
+def stage_transforms(data: Any, *, stage: int) -> list[Transform]:
+    """The transforms of a stage, in order.
+
+    Args:
+        data: the section [data] of the configuration.
+        stage: 1 (mutual guidance: one random split into target and reference) or 2 (refinement: every instance).
+
+    Raises:
+        InputError: an impossible crop size.
+        ValueError: no such stage.
+    """
+    if stage not in (1, 2):
+        raise ValueError(f"stage: found {stage!r}; expected 1 or 2")
+    if data.crop_size <= 0 or data.crop_size % 32:
+        raise InputError(f"data.crop_size: found {data.crop_size}; expected a positive multiple of 32")
+    augment = bool(data.augmentation)
+    transforms: list[Transform] = [MatchMasks(data.mask_iou_min, data.mask_iou_max, augment=augment)]
+    if stage == 1:
+        transforms.append(SelectSubset(data.mask_random_sampling if augment else 0.0))
+    else:
+        transforms.append(SelectEach())
+    if augment:
+        transforms.append(
+            RandomAffine(
+                rotation=data.rotation,
+                rotation_min_side=data.rotation_min_side,
+                rescale_min=data.rescale_min,
+                rescale_max=data.rescale_max,
+                shear=data.shear,
+                horizontal_flip=data.horizontal_flip,
+                vertical_flip=data.vertical_flip,
+                random_interp=data.random_interp,
+            )
+        )
+    transforms.append(CropOnUnknown(data.crop_size))
+    transforms.append(FormTargets(data.trimap_kernel, noise=MaskNoise(data.mask_kernel) if augment else None))
+    if augment:
+        transforms.append(CutMask(data.cutmask_internal_prob, data.cutmask_external_prob))
+    if data.real_world_aug:
+        transforms.append(RealWorldNoise())
+    return transforms
+
+
+def build_train_dataset(data: Any, *, stage: int, seed: int) -> MattingDataset:
+    """The training set that [data] describes.
+
+    Args:
+        data: the section [data] of the configuration, with attributes. ``train_mask`` may be empty: all masks are then
+            made from the alphas.
+        stage: 1 or 2.
+        seed: of the augmentation.
+
+    Raises:
+        FileNotFoundError: a filelist, or a file it names, does not exist.
+        InputError: a filelist is not named or cannot be paired, or an impossible value in ``data``.
+    """
+    transforms = stage_transforms(data, stage=stage)
+    records = pair_training(
+        alphas=_read_list(data, "train_alpha"),
+        images=_read_list(data, "train_merged"),
+        masks=_read_list(data, "train_mask") if data.train_mask else [],
+        fgs=_read_list(data, "train_fg"),
+        bgs=_read_list(data, "train_bg"),
+    )
+    return MattingDataset(records, transforms, seed=seed)
+
+
+def build_validation_records(data: Any) -> list[ImageRecord]:
+    """Records of the validation lists of [data]; none where ``test_alpha`` is empty.
+
+    Raises:
+        FileNotFoundError: a filelist, or a file it names, does not exist.
+        InputError: one of the other lists is not named, or they cannot be paired.
+    """
+    if not data.test_alpha:
+        return []
+    lists = {key: _read_list(data, f"test_{key}") for key in ("alpha", "merged", "mask")}
+    return pair_test(alphas=lists["alpha"], images=lists["merged"], masks=lists["mask"])
+
+
+def _read_list(data: Any, key: str) -> list[Path]:
+    path = data[key]
+    if not path:
+        raise InputError(f"data.{key}: not set; expected the path of a filelist")
+    return read_filelist(path)

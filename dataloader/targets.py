@@ -1,0 +1,125 @@
+"""From the layers of a crop to what training sees: tri-masks, tri-mattes, their colours and trimaps."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from dataloader.batch import Sample
+from dataloader.guidance import tri_masks
+from dataloader.mask_noise import MaskNoise, ellipse
+from dataloader.transforms import SURE, Scene
+
+
+class FormTargets:
+    """Group the instances of a cropped scene into target and reference, once per entry of ``scene.targets``.
+
+    Alphas of a group add; its colours are their alpha-weighted means; its mask is the maximum.
+
+    Args:
+        trimap_kernel: ellipses of 1 .. trimap_kernel - 1 pixels make the trimap.
+        noise: perturbs masks that were made from an alpha, then every channel of each tri-mask; ``None`` leaves them.
+    """
+
+    def __init__(self, trimap_kernel: int = 30, *, noise: MaskNoise | None = None) -> None:
+        self.trimap_kernel = trimap_kernel
+        self.noise = noise
+
+    def __call__(self, scene: Scene, rng: np.random.Generator) -> Sample:
+        masks = [self._perturb(m, scene, rng) if made else m for m, made in zip(scene.masks, scene.made)]
+        # A trace of weight gives a group a colour where none of its members is seen.
+        weights = [alpha + np.float32(1e-6) for alpha in scene.alphas]
+        weighted = [fg * weight[..., None] for fg, weight in zip(scene.fgs, weights)]
+        bg = _background(scene.bgs, weights)
+        guidance, mattes, colors, trimaps = [], [], [], []
+        for target in scene.targets:
+            reference = [i for i in range(len(scene.alphas)) if i not in target]
+            groups = (list(target), reference)
+            seen = [masks[i] for i in reference if i not in scene.hidden]
+            tri_mask = _tri_mask([masks[i] for i in target], seen)
+            guidance.append(np.stack([self._perturb(channel, scene, rng) for channel in tri_mask]))
+            mattes.append(tri_matte([scene.alphas[i] for i in target], [scene.alphas[i] for i in reference]))
+            colors.append(
+                np.stack(
+                    [_mean_color([weighted[i] for i in g], [weights[i] for i in g], bg.shape) for g in groups] + [bg]
+                )
+            )
+            trimaps.append(random_trimap(mattes[-1][0], rng, kernel=self.trimap_kernel))
+        return Sample(
+            name=scene.name,
+            image=scene.image,
+            guidance=np.stack(guidance),
+            tri_matte=np.stack(mattes),
+            colors=np.stack(colors),
+            trimap=np.stack(trimaps),
+        )
+
+    def _perturb(self, mask: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
+        if self.noise is None:
+            return mask
+        return self.noise(mask, rng, shorter_side=scene.shorter_side, pixel_scale=scene.pixel_scale)
+
+
+def tri_matte(targets: list[np.ndarray], references: list[np.ndarray]) -> np.ndarray:
+    """Alphas of target, reference and background, adding up to 1.
+
+    Where alphas of several people add up to more than 1, they are scaled down together.
+
+    Args:
+        targets: alphas of the target's members, (H, W) float32 in [0, 1]; one or more.
+        references: those of all other people; may be empty.
+
+    Returns:
+        (3, H, W) float32 in [0, 1].
+    """
+    target = np.sum(targets, axis=0, dtype=np.float32)
+    reference = np.sum(references, axis=0, dtype=np.float32) if references else np.zeros_like(target)
+    excess = np.maximum(target + reference, np.float32(1))
+    target, reference = target / excess, reference / excess
+    background = np.maximum(1 - target - reference, np.float32(0))
+    return np.stack([target, reference, background])
+
+
+def random_trimap(alpha: np.ndarray, rng: np.random.Generator, *, kernel: int = 30) -> np.ndarray:
+    """Trimap of an alpha: sure foreground and sure background, each shrunk by a random ellipse.
+
+    Args:
+        alpha: (H, W) float32 in [0, 1].
+        rng: source of the two sizes.
+        kernel: sizes are drawn from 1 .. kernel - 1 pixels.
+
+    Returns:
+        (H, W) uint8: 0 background, 128 unknown, 255 foreground. Sure pixels have alpha 0 or 1 to within half a level
+        of 8 bits.
+    """
+    sizes = rng.integers(1, max(kernel, 2), size=2)
+    foreground = cv2.erode((alpha >= 1 - SURE).astype(np.uint8), ellipse(int(sizes[0])))
+    background = cv2.erode((alpha <= SURE).astype(np.uint8), ellipse(int(sizes[1])))
+    trimap = np.full(alpha.shape, 128, np.uint8)
+    trimap[background > 0] = 0
+    trimap[foreground > 0] = 255
+    return trimap
+
+
+def _tri_mask(targets: list[np.ndarray], references: list[np.ndarray]) -> np.ndarray:
+    target = np.maximum.reduce(targets)
+    reference = np.maximum.reduce(references) if references else np.zeros_like(target)
+    # Where the two overlap, tri_masks returns a negative background.
+    return tri_masks(np.stack([target, reference]))[0].clip(0, 1).astype(np.uint8)
+
+
+def _mean_color(weighted: list[np.ndarray], weights: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Weighted mean of colours, (H, W, 3) uint8; black for an empty group."""
+    if not weighted:
+        return np.zeros(shape, np.uint8)
+    if len(weighted) == 1:
+        return np.rint(weighted[0] / weights[0][..., None]).astype(np.uint8)
+    total = np.add.reduce(weights)[..., None]
+    return np.rint(np.add.reduce(weighted) / total).astype(np.uint8)
+
+
+def _background(bgs: list[np.ndarray], weights: list[np.ndarray]) -> np.ndarray:
+    """The background; of one per instance, each counts most where its instance is, for there it was estimated."""
+    if len(bgs) == 1:
+        return bgs[0]
+    return _mean_color([bg * weight[..., None] for bg, weight in zip(bgs, weights)], weights, bgs[0].shape)
