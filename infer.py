@@ -1,0 +1,262 @@
+"""Photographs and rough masks -> one alpha matte per person.
+
+On the command line over filelists or folders, see ``python infer.py --help``; from Python through ``Predictor``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from config import load_config
+from dataloader.filelists import InferenceRecord, pair_inference
+from dataloader.geometry import Geometry
+from dataloader.guidance import tri_masks
+from misc.device import select_device
+from misc.errors import InputError, describe_os_error, run_script
+from misc.image_io import read_image, read_mask, write_image
+from networks import InstMatt
+from networks.checkpoint import network_from_checkpoint
+from networks.instmatt import normalise
+
+
+class Predictor:
+    """The whole way from a photograph and its masks to mattes, on NumPy arrays.
+
+    Not safe for use from several threads at once; give each thread its own.
+
+    Args:
+        checkpoint: a file of stage 1 or 2, published or ours, or a network (used as it is, put into evaluation mode
+            during a call and back after it).
+        device: "auto", "cpu", "cuda", "cuda:<index>" or "mps".
+        max_side: the longer side is reduced to this before the network, pixels; 0 = never.
+        refine_iterations: most iterations of the multi-instance refiner; 0 gives the stage-1 mattes.
+        guidance_threshold: grey masks are foreground from this value on, 1..255.
+        batch_size: instances per forward pass.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        InputError: the checkpoint or the device cannot be used.
+
+    Example:
+        mattes = Predictor("checkpoint.pth", device="auto")(image, masks)
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path | InstMatt,
+        *,
+        device: str | torch.device = "auto",
+        max_side: int = 1280,
+        refine_iterations: int = 2,
+        guidance_threshold: int = 128,
+        batch_size: int = 4,
+    ) -> None:
+        self.device = device if isinstance(device, torch.device) else select_device(device)
+        network = checkpoint if isinstance(checkpoint, InstMatt) else network_from_checkpoint(checkpoint)
+        self.network = network.to(self.device)
+        self.max_side = max_side
+        self.refine_iterations = refine_iterations
+        self.guidance_threshold = guidance_threshold
+        self.batch_size = batch_size
+
+    def __call__(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """Mattes of all people of one photograph.
+
+        Args:
+            image: (H, W, 3) uint8, RGB.
+            masks: (K, H, W), K ≥ 1, bool or uint8 in 0..255; one rough mask per person, all people of interest at
+                once, because the network tells each from the others.
+
+        Returns:
+            (K, H, W) float32 in [0, 1], in the order of the masks.
+
+        Raises:
+            InputError: wrong shapes or types, sizes that differ, or an empty mask.
+        """
+        binary = self._check(image, masks)
+        geometry = Geometry.plan(*image.shape[:2], max_side=self.max_side)
+        pixels = torch.from_numpy(geometry.forward(image)).to(self.device).permute(2, 0, 1).float() / 255
+        guidance = tri_masks(np.stack([geometry.forward(mask, nearest=True) for mask in binary]))
+        training = self.network.training
+        self.network.eval()
+        try:
+            mattes, _ = self.network.matte(
+                normalise(pixels),
+                torch.from_numpy(guidance).to(self.device),
+                batch_size=self.batch_size,
+                refine_iterations=self.refine_iterations,
+            )
+        finally:
+            self.network.train(training)
+        return geometry.inverse(mattes.float().cpu().numpy())
+
+    def _check(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """The masks as (K, H, W) uint8, 0 or 1."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise InputError(f"image: found shape {image.shape}, {image.dtype}; expected (H, W, 3) uint8, RGB")
+        if masks.ndim != 3 or masks.dtype not in (np.uint8, np.bool_):
+            raise InputError(f"masks: found shape {masks.shape}, {masks.dtype}; expected (K, H, W) uint8 or bool")
+        if masks.shape[1:] != image.shape[:2]:
+            raise InputError(f"masks: found size {masks.shape[1:]}, expected that of the image, {image.shape[:2]}")
+        if not len(masks):
+            raise InputError("masks: found none, expected one per person")
+        binary = masks if masks.dtype == np.bool_ else masks >= self.guidance_threshold
+        for number, mask in enumerate(binary):
+            if not mask.any():
+                raise InputError(f"masks: number {number} is empty at threshold {self.guidance_threshold}")
+        return binary.astype(np.uint8)
+
+
+def to_uint8(alpha: np.ndarray) -> np.ndarray:
+    """Alpha in [0, 1] as 0..255, rounded to the nearest level (the published code truncated)."""
+    return np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8)
+
+
+def load_record(record: InferenceRecord, *, threshold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read one photograph, (H, W, 3) uint8, and its masks, (K, H, W) uint8.
+
+    Raises:
+        FileNotFoundError: a file is gone.
+        InputError: a file is unreadable, a mask has another size than its photograph or is empty; names the file.
+    """
+    image = read_image(record.image)
+    masks = []
+    for path in record.masks:
+        mask = read_mask(path)
+        if mask.shape != image.shape[:2]:
+            raise InputError(
+                f"{path}: the mask is {mask.shape[1]}×{mask.shape[0]}, its photograph {record.image} is "
+                f"{image.shape[1]}×{image.shape[0]}; make them the same size"
+            )
+        if mask.max() < threshold:
+            raise InputError(f"{path}: the mask is empty: its maximum is {mask.max()}, --guidance-thres is {threshold}")
+        masks.append(mask)
+    return image, np.stack(masks)
+
+
+def _loaded(records: list[InferenceRecord], threshold: int) -> Iterator[tuple[InferenceRecord, Any]]:
+    """Records with what ``load_record`` gave or raised; the next one is read while the caller works."""
+
+    def load(record: InferenceRecord) -> Any:
+        try:
+            return load_record(record, threshold=threshold)
+        except (InputError, OSError) as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        ahead = [pool.submit(load, record) for record in records[:2]]
+        for number, record in enumerate(records):
+            result = ahead.pop(0).result()
+            if number + 2 < len(records):
+                ahead.append(pool.submit(load, records[number + 2]))
+            yield record, result
+
+
+def run(predictor: Predictor, records: list[InferenceRecord], output: Path) -> list[str]:
+    """Matte every record into OUTPUT/<image>/<mask name>.
+
+    A photograph or mask that cannot be read does not stop the others.
+
+    Returns:
+        One line for every photograph that failed.
+
+    Raises:
+        OSError: the output cannot be written.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    failures = []
+    for record, loaded in tqdm(
+        _loaded(records, predictor.guidance_threshold), total=len(records), desc="infer", unit="photo"
+    ):
+        if isinstance(loaded, Exception):
+            failures.append(describe_os_error(loaded) if isinstance(loaded, OSError) else str(loaded))
+            continue
+        for path, matte in zip(record.masks, predictor(*loaded)):
+            write_image((output / record.name / path.name).with_suffix(".png"), to_uint8(matte))
+    return failures
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Mattes of people from photographs and rough masks.",
+        epilog="Exit status: 0 all done; 1 some photographs failed and are named; 2 nothing could be done.",
+    )
+    add = parser.add_argument
+    add("--config", help="experiment file of the checkpoint; without it everything is read off the checkpoint")
+    add("--checkpoint", required=True, help="checkpoint of stage 1 or 2, ours or published")
+    add("--image-dir", required=True, help="photographs: a filelist or a folder")
+    add("--mask-dir", required=True, help="masks: a filelist of …/<image>/NN.png, or a folder of such folders")
+    add("--output", required=True, help="mattes go to OUTPUT/<image>/<mask name>")
+    add("--image-ext", default="jpg", help="extension of the photographs (default jpg)")
+    add("--mask-ext", default="png", help="extension of the masks (default png)")
+    add("--guidance-thres", type=int, default=170, help="a mask is foreground from this grey value on (default 170)")
+    add("--max-side", type=int, default=1280, help="longer side in the network, pixels; 0 = no limit (default 1280)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:<index> or mps (default auto)")
+    add("--refine-iterations", type=int, default=2, help="most refinement iterations; 0 = stage 1 only (default 2)")
+    add("--batch-size", type=int, default=4, help="instances per forward pass (default 4)")
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="override the configuration")
+    options = parser.parse_args(arguments)
+    if not 1 <= options.guidance_thres <= 255:
+        raise InputError(f"--guidance-thres: found {options.guidance_thres}, expected 1 to 255")
+    if options.max_side and options.max_side < 32:
+        raise InputError(f"--max-side: found {options.max_side}, expected 0 or at least 32")
+    for name, least in (("refine_iterations", 0), ("batch_size", 1)):
+        if getattr(options, name) < least:
+            raise InputError(f"--{name.replace('_', '-')}: found {getattr(options, name)}, expected at least {least}")
+    return options
+
+
+def build_predictor(options: argparse.Namespace) -> Predictor:
+    """The predictor that a command line asks for.
+
+    Raises:
+        InputError: the configuration does not fit the checkpoint, or either is broken.
+    """
+    network = network_from_checkpoint(options.checkpoint)
+    if options.config or options.overrides:
+        model = load_config(options.config, options.overrides).model
+        if model.arch.width != network.width:
+            raise InputError(
+                f"{options.checkpoint}: a checkpoint of another architecture: its width is {network.width:g}, "
+                f"{options.config or 'the command line'} says model.arch.width = {model.arch.width:g}"
+            )
+        network.self_refine_widths = (model.self_refine_width1, model.self_refine_width2)
+    return Predictor(
+        network,
+        device=options.device,
+        max_side=options.max_side,
+        refine_iterations=options.refine_iterations,
+        guidance_threshold=options.guidance_thres,
+        batch_size=options.batch_size,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = parse(arguments)
+    records, without_masks = pair_inference(
+        options.image_dir, options.mask_dir, image_ext=options.image_ext, mask_ext=options.mask_ext
+    )
+    predictor = build_predictor(options)
+    for name in without_masks:
+        print(f"{name}: no masks, left out", file=sys.stderr)
+    failures = run(predictor, records, Path(options.output))
+    for line in failures:
+        print(f"error: {line}", file=sys.stderr)
+    done = len(records) - len(failures)
+    print(f"{done} of {len(records)} photographs matted into {options.output}; {len(without_masks)} without masks")
+    return 0 if not failures else 1 if done else 2
+
+
+if __name__ == "__main__":
+    run_script(main)
