@@ -82,11 +82,20 @@ class MattingDataset(Dataset[Sample]):
             IndexError: no such index.
             SampleError: a file is missing, unreadable or of the wrong size.
         """
+        return self.sample(index, epoch=int(self._epoch))
+
+    def sample(self, index: int, *, epoch: int) -> Sample:
+        """The augmented sample of any epoch, whatever ``set_epoch`` said: loaders that read ahead cross epochs.
+
+        Raises:
+            IndexError: no such index.
+            SampleError: a file is missing, unreadable or of the wrong size.
+        """
         if not 0 <= index < len(self.records):
             raise IndexError(index)
         if get_worker_info() is not None:
             cv2.setNumThreads(1)  # the workers are the parallelism; OpenCV's pool on top only gets in their way
-        rng = np.random.default_rng([self.seed, int(self._epoch), index])
+        rng = np.random.default_rng([self.seed, epoch, index])
         try:
             item: Any = load_scene(self.records[index])
         except InputError as error:
