@@ -34,8 +34,8 @@ class Difference:
         measure: "MAD" and so on.
         a, b: the figure of A and of B; IMQ as a fraction, or the mean error.
         low, high: bounds of the confidence interval of b − a.
-        better, worse, equal: number of images on which B is better than A, worse, or neither (also where one of them has
-            no matched instance and so no mean error).
+        better, worse, equal: number of images on which B is better than A, worse, or neither (also where one
+            of them has no matched instance and so no mean error).
     """
 
     measure: str

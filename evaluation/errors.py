@@ -174,10 +174,11 @@ def connectivity_level(pred: np.ndarray, gt: np.ndarray) -> np.ndarray:
 
 def _largest_component(mask: np.ndarray) -> np.ndarray:
     """Largest 4-connected component of a 0/1 uint8 mask, as such a mask; of equals the first in reading order."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4, ltype=cv2.CV_32S)
+    count, labels = cv2.connectedComponents(mask, connectivity=4, ltype=cv2.CV_32S)
     if count <= 2:  # background and at most one component
         return mask
-    areas = stats[1:, cv2.CC_STAT_AREA]
+    # Counting labels takes half the time of OpenCV's own statistics, which find centroids too.
+    areas = np.bincount(labels.ravel(), minlength=count)[1:]
     largest = np.flatnonzero(areas == areas.max()) + 1
     if largest.size > 1:  # do not depend on how OpenCV happens to number components
         flat = labels.ravel()
