@@ -1,4 +1,4 @@
-"""Configuration: default.toml <- experiment file <- KEY=VALUE. Unknown keys, wrong types and bad values stop at once."""
+"""Configuration: default.toml <- experiment file <- KEY=VALUE; each value is checked on its way."""
 
 from __future__ import annotations
 

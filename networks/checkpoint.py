@@ -1,8 +1,8 @@
 """Checkpoint files. There is one layout, the published one; ours adds keys to it and takes none away.
 
 A file is a dictionary ``{iter, loss, state_dict, opt_state_dict, lr_state_dict, …}``. In ``state_dict`` a spectrally
-normalised convolution X has ``X.module.weight_bar``, ``X.module.weight_u`` and ``X.module.weight_v``; keys may carry the
-prefix ``module.`` of data-parallel training.
+normalised convolution X has ``X.module.weight_bar``, ``X.module.weight_u`` and ``X.module.weight_v``; keys may carry
+the prefix ``module.`` of data-parallel training.
 """
 
 from __future__ import annotations
@@ -158,9 +158,8 @@ def _width_of(state: Mapping[str, Tensor]) -> float:
     """The smallest multiple of 1/64 whose channel counts are those of the stem and of the bottleneck."""
     stem = state[_STEM].shape[0]
     code = state["encoder.layer_bottleneck.0.conv1.module.weight_bar"].shape[0]
-    candidates = [
-        step / 64 for step in range(1, 257) if (scaled(32, step / 64), scaled(512, step / 64)) == (stem, code)
-    ]
+    steps = range(1, 257)
+    candidates = [step / 64 for step in steps if (scaled(32, step / 64), scaled(512, step / 64)) == (stem, code)]
     return 1.0 if 1.0 in candidates else (candidates or [code / 512])[0]
 
 
@@ -181,7 +180,7 @@ def load_imagenet_encoder(network: InstMatt, path: str | Path) -> None:
     """Start the encoder from ImageNet weights of a ResNet-34-D with a three-convolution stem.
 
     The stem's three input channels are inflated to six with zeros (``weight_v`` too), so that the guidance starts
-    without a say. Only full-width networks fit. The classifier and skip branches are not in the file and stay as they are.
+    without a say. Only full-width networks fit. Skip branches are not in the file and stay as they are.
 
     Raises:
         FileNotFoundError: no such file.
@@ -202,8 +201,8 @@ def load_imagenet_encoder(network: InstMatt, path: str | Path) -> None:
         if value is None or value.shape != tensor.shape:
             found = "nothing" if value is None else f"shape {tuple(value.shape)}"
             raise InputError(
-                f"{path}: {name}: found {found}, expected {tuple(tensor.shape)}; a ResNet-34-D with a three-convolution "
-                "stem and model.arch.width = 1.0 are needed"
+                f"{path}: {name}: found {found}, expected {tuple(tensor.shape)}; a ResNet-34-D with a "
+                "three-convolution stem and model.arch.width = 1.0 are needed"
             )
         loaded[name] = value
     network.encoder.load_state_dict(from_published(loaded), strict=False)

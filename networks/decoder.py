@@ -25,6 +25,10 @@ class TriMattes(NamedTuple):
     os1: Tensor
     feature: Tensor
 
+    def full_precision(self) -> TriMattes:
+        """Alphas as float32, whatever autocast made of them; the feature stays as it is."""
+        return self._replace(os8=self.os8.float(), os4=self.os4.float(), os1=self.os1.float())
+
 
 class UpBlock(nn.Module):
     """The first block of a decoder layer: doubles the size, then changes the number of channels."""

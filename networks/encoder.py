@@ -9,7 +9,7 @@ from networks.layers import scaled, sn_conv
 
 
 class ResidualBlock(nn.Module):
-    """conv3×3 - BN - ReLU - conv3×3 - BN, added to the (pooled and projected) input, ReLU (ResNet-D, He et al. 2019)."""
+    """conv3×3, BN, ReLU, conv3×3, BN, plus the (pooled and projected) input, ReLU (ResNet-D, He et al. 2019)."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
         super().__init__()
@@ -73,7 +73,8 @@ class Encoder(nn.Module):
         skips = ((self.IN_CHANNELS, c32), (c32, c32), (c64, c64), (c128, c128), (c256, c256))
         self.shortcut = nn.ModuleList(_skip(inputs, outputs) for inputs, outputs in skips)
         with torch.no_grad():  # guidance fades in: the stem starts blind to it
-            self.conv1.parametrizations.weight.original[:, 3:] = 0
+            stem = dict(self.conv1.named_parameters())["parametrizations.weight.original"]
+            stem[:, 3:] = 0
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Encode.

@@ -87,14 +87,14 @@ class InstMatt(nn.Module):
         fused, regions, features = [], [], []
         refining = self.refiner is not None and refine_iterations > 0
         for chunk in guidance.split(batch_size):
-            prediction = self(image.expand(len(chunk), -1, -1, -1), chunk)
-            matte = self.fuse(TriMattes(*(tensor.float() for tensor in prediction[:3]), prediction.feature))
+            prediction = self(image.expand(len(chunk), -1, -1, -1), chunk).full_precision()
+            matte = self.fuse(prediction)
             fused.append(matte.alpha)
             if refining:
                 regions.append(matte.region_os1)
                 features.append(prediction.feature)
         stage1 = torch.cat(fused)
-        if not refining:
+        if self.refiner is None or not refining:
             return stage1[:, 0], stage1[:, 0]
         refined = refine(self.refiner, image, stage1, torch.cat(features), max_iterations=refine_iterations)
         alpha = torch.where(torch.cat(regions) > 0, refined, stage1)

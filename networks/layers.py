@@ -11,7 +11,7 @@ def scaled(channels: int, width: float) -> int:
     return max(8, round(channels * width / 8) * 8)
 
 
-def _normalised(layer: nn.Module) -> nn.Module:
+def _normalised(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
     """Xavier-initialise a convolution and divide its weight by its largest singular value (Miyato et al. 2018).
 
     The weight is seen as a matrix of shape (shape[0], rest), also for transposed convolutions (``dim=0``), as in the

@@ -1,0 +1,58 @@
+"""Train InstMatt, or score a checkpoint.
+
+python main.py --stage 1 --config config/InstMatt-stage1.toml [KEY=VALUE …]
+torchrun --nproc_per_node=4 main.py --stage 1 --config config/InstMatt-stage1.toml
+python main.py --stage 2 --config config/InstMatt-stage2.toml --evaluate --checkpoint FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from config import load_config
+from misc import distributed
+from misc.device import select_device
+from misc.errors import InputError, run_script
+from trainer.build import build_trainer, evaluate
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Train InstMatt, or score a checkpoint.",
+        epilog="The same command goes on with an interrupted run. Exit status: 0 done; 1 the run failed; 2 bad input; "
+        "143 stopped on request after saving.",
+    )
+    add = parser.add_argument
+    add("--config", required=True, help="experiment file")
+    add("--stage", type=int, choices=(1, 2), default=1, help="1: mutual guidance; 2: multi-instance refinement")
+    add("--phase", default="train", choices=("train", "test", "val"), help="test and val mean --evaluate")
+    add("--evaluate", action="store_true", help="score a checkpoint on the test lists instead of training")
+    add("--checkpoint", default="", help="with --evaluate: the file (default: model.evaluated)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:<index> or mps (default auto)")
+    add("--local-rank", "--local_rank", type=int, default=None, help="set by torch.distributed.launch")
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="override the configuration, such as train.total_step=100")
+    return parser.parse_intermixed_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = parse(arguments)
+    config = load_config(options.config, options.overrides)
+    device = distributed.start(select_device(options.device), local_rank=options.local_rank)
+    try:
+        if options.evaluate or options.phase != "train":
+            checkpoint = options.checkpoint or config.model.evaluated
+            if not checkpoint:
+                raise InputError("--checkpoint: found none, expected the file to evaluate (or set model.evaluated)")
+            evaluate(config, checkpoint=checkpoint, device=device)
+            return 0
+        trainer = build_trainer(config, stage=options.stage, device=device)
+        with trainer.logger:
+            return 0 if trainer.run() else 143
+    finally:
+        distributed.stop()
+
+
+if __name__ == "__main__":
+    run_script(main)

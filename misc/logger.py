@@ -1,0 +1,128 @@
+"""What a run leaves behind: a text log, log.jsonl, TensorBoard events, the configuration and the environment."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from misc.files import write_text
+
+
+class _TqdmHandler(logging.Handler):
+    """Prints above a progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+class RunLogger:
+    """Log of one run; silent in all processes but the main one.
+
+    Args:
+        folder: for log.txt, log.jsonl, config.toml and environment.json.
+        tensorboard: folder for events.
+        level: of the text log, "DEBUG" to "ERROR".
+        active: false in processes that should write nothing.
+        first_step: entries of an earlier, interrupted run from this step on are dropped from log.jsonl.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        tensorboard: Path,
+        level: str = "INFO",
+        active: bool = True,
+        first_step: int = 0,
+    ) -> None:
+        self.active = active
+        self.logger = logging.getLogger(f"instmatt.{folder}")
+        self.logger.setLevel(level)
+        self.logger.propagate = False
+        self.logger.handlers.clear()
+        self.writer = None
+        if not active:
+            self.logger.addHandler(logging.NullHandler())
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        form = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+        for handler in (_TqdmHandler(), logging.FileHandler(folder / "log.txt", encoding="utf-8")):
+            handler.setFormatter(form)
+            self.logger.addHandler(handler)
+        self.json_path = folder / "log.jsonl"
+        self._keep_before(first_step)
+        self.writer = SummaryWriter(str(tensorboard), purge_step=first_step or None)
+
+    def _keep_before(self, step: int) -> None:
+        """Drop what an interrupted run wrote after its last checkpoint: those steps come again."""
+        if self.json_path.is_file():
+            lines = self.json_path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if 0 < _step_of(line) <= step]
+            write_text(self.json_path, "".join(line + "\n" for line in kept))
+
+    def info(self, message: str) -> None:
+        """A line for people."""
+        self.logger.info(message)
+
+    def record(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """A line of log.jsonl: ``{"kind": …, "step": …, …}``."""
+        if self.active:
+            with open(self.json_path, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """TensorBoard curves."""
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """A TensorBoard picture, (H, W, 3) uint8 RGB."""
+        if self.writer is not None:
+            self.writer.add_image(name, image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flush and close the files."""
+        if self.writer is not None:
+            self.writer.close()
+        for handler in list(self.logger.handlers):
+            handler.close()
+            self.logger.removeHandler(handler)
+
+    def __enter__(self) -> RunLogger:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _step_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # the last line of a killed run may be half a line
+        return 0
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, for the record."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        "opencv": cv2.__version__,
+        "numpy": np.__version__,
+        "cpu_threads": torch.get_num_threads(),
+        "gpus": gpus,
+    }

@@ -1,0 +1,1 @@
+"""Training: the loop, the two tasks, losses, schedule, checkpoints and validation."""

@@ -1,0 +1,189 @@
+"""From a configuration to a run: network, task, state, data, in this order, each checked before the work begins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from config import dump_config
+from dataloader.dataset import build_train_dataset, build_validation_records
+from evaluation.quality import ImqCounts
+from infer import Predictor
+from misc import distributed
+from misc.errors import InputError
+from misc.files import write_text
+from misc.logger import RunLogger, environment
+from networks import InstMatt
+from networks.checkpoint import describe, load_imagenet_encoder, load_network, read_checkpoint
+from trainer.checkpoint import BEST, LAST, TrainingState
+from trainer.loader import StepSampler, training_batches
+from trainer.schedule import AdaptiveClip
+from trainer.sync_bn import convert_sync_batchnorm
+from trainer.tasks import MutualGuidanceTask, RefinementTask
+from trainer.trainer import Trainer
+from trainer.validate import quality_table, validate
+
+TEST_LISTS = ("test_alpha", "test_merged", "test_mask")
+
+
+def build_network(model: Any, *, refiner: bool) -> InstMatt:
+    """The network that the ``model`` section describes, freshly initialised."""
+    return InstMatt(
+        width=model.arch.width,
+        refiner=refiner,
+        self_refine_width1=model.self_refine_width1,
+        self_refine_width2=model.self_refine_width2,
+    )
+
+
+def initial_weights(network: InstMatt, model: Any, *, stage: int) -> None:
+    """Load the weights that a run starts from: ImageNet's, a stage-1 checkpoint for stage 2, or one to fine-tune.
+
+    Raises:
+        FileNotFoundError: no such file.
+        InputError: stage 2 without ``model.pretrain``, or a file that does not fit.
+    """
+    if model.imagenet_pretrain:
+        load_imagenet_encoder(network, model.imagenet_pretrain_path)
+    if model.pretrain:
+        checkpoint = read_checkpoint(model.pretrain)
+        with_refiner = describe(checkpoint, source=model.pretrain)["refiner"]
+        load_network(network, checkpoint, source=model.pretrain, base_only=stage == 1 or not with_refiner)
+    elif stage == 2:
+        raise InputError(
+            'model.pretrain: found "", expected a checkpoint of stage 1: stage 2 refines a trained network'
+        )
+
+
+def build_predictor(network: InstMatt, config: Any, device: torch.device) -> Predictor:
+    """The predictor of validation."""
+    return Predictor(network, device=device, refine_iterations=config.model.refine_iterations)
+
+
+def evaluate(config: Any, *, checkpoint: str, device: torch.device) -> ImqCounts:
+    """Score a checkpoint on the test lists; prints the table in the main process.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        InputError: no test lists, or a file that cannot be used.
+    """
+    records = build_validation_records(config.data)
+    if not records:
+        raise InputError('data.test_alpha: found "", expected a filelist: there is nothing to evaluate on')
+    source = read_checkpoint(checkpoint)
+    network = build_network(config.model, refiner=describe(source, source=checkpoint)["refiner"])
+    load_network(network, source, source=checkpoint)
+    counts = validate(build_predictor(network, config, device), records)
+    if distributed.is_main():
+        print(f"{checkpoint} on {counts.images} images, {counts.instances} instances (IMQ/MQ/RQ in percent)")
+        print(quality_table(counts))
+    return counts
+
+
+def build_trainer(config: Any, *, stage: int, device: torch.device) -> Trainer:
+    """Everything a run needs, resumed if there is something to resume from.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        InputError: a configuration, checkpoint or filelist that cannot be used.
+    """
+    train, log = config.train, config.log
+    if train.precision == "fp16" and device.type != "cuda":
+        raise InputError(f"train.precision: fp16 needs CUDA, the device is {device}; use bf16 or fp32")
+    if train.num_threads:
+        torch.set_num_threads(train.num_threads)
+    dataset = build_train_dataset(config.data, stage=stage, seed=train.seed)
+    records = build_validation_records(config.data)
+    records = records[: train.val_images] if train.val_images else records
+    folder = Path(log.checkpoint_path) / config.version
+    state = _build_state(config, stage=stage, device=device, folder=folder)
+    logger = _build_logger(config, first_step=state.step)
+    predictor = build_predictor(state.network, config, device)
+    sampler = StepSampler(
+        first_step=state.step,
+        total_step=train.total_step,
+        batch_size=config.model.batch_size,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+    )
+    logger.info(
+        f"stage {stage}: {len(dataset)} training images, {len(records)} validation images, "
+        f"{sum(p.numel() for p in state.network.parameters()) / 1e6:.1f} M parameters, {distributed.world_size()} "
+        f"processes, {device}, step {state.step} of {train.total_step}"
+    )
+    return Trainer(
+        task=_build_task(state.network, config, stage=stage, device=device),
+        state=state,
+        batches=training_batches(
+            dataset, sampler, seed=train.seed, workers=config.data.workers, pin_memory=device.type == "cuda"
+        ),
+        validate=(lambda: validate(predictor, records)) if records else None,
+        config=config,
+        logger=logger,
+        folder=folder,
+        device=device,
+    )
+
+
+def _build_state(config: Any, *, stage: int, device: torch.device, folder: Path) -> TrainingState:
+    torch.manual_seed(config.train.seed)
+    network = build_network(config.model, refiner=stage == 2)
+    resume = resume_path(config.train.resume_checkpoint, folder)
+    if resume is None:
+        initial_weights(network, config.model, stage=stage)
+    network.to(device)
+    trainable = network.refiner if stage == 2 else network
+    assert trainable is not None
+    state = TrainingState(
+        network=network,
+        optimizer=torch.optim.Adam(
+            trainable.parameters(), lr=config.train.G_lr, betas=(config.train.beta1, config.train.beta2)
+        ),
+        clip=AdaptiveClip(),
+        scaler=torch.amp.GradScaler(device.type, enabled=config.train.precision == "fp16"),
+        stage=stage,
+    )
+    if resume is not None:
+        state.load(resume, weights_only=config.train.reset_lr)
+    return state
+
+
+def resume_path(setting: str, folder: Path) -> Path | None:
+    """The checkpoint to resume from: a named file, or with "auto" the last (else the best) of this experiment."""
+    if not setting:
+        return None
+    if setting != "auto":
+        return Path(setting)
+    found = [folder / name for name in (LAST, BEST) if (folder / name).is_file()]
+    return found[0] if found else None
+
+
+def _build_task(network: InstMatt, config: Any, *, stage: int, device: torch.device) -> nn.Module:
+    task_class = MutualGuidanceTask if stage == 1 else RefinementTask
+    task: nn.Module = task_class(network, config.train)
+    if distributed.world_size() == 1:
+        return task
+    if stage == 1 and config.train.sync_bn:
+        task = convert_sync_batchnorm(task, device)
+    return DistributedDataParallel(task, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def _build_logger(config: Any, *, first_step: int) -> RunLogger:
+    log, main = config.log, distributed.is_main()
+    folder = Path(log.logging_path) / config.version
+    logger = RunLogger(
+        folder,
+        tensorboard=Path(log.tensorboard_path) / config.version,
+        level=log.logging_level,
+        active=main,
+        first_step=first_step,
+    )
+    if main:
+        write_text(folder / "config.toml", dump_config(config))
+        write_text(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    return logger

@@ -1,0 +1,89 @@
+"""Training checkpoints: what an interrupted run needs to go on as if nothing had happened.
+
+A file has the published keys ``iter, loss, state_dict, opt_state_dict, lr_state_dict`` (see ``networks.checkpoint``)
+and beside them ``stage``, ``config``, ``best``, ``clip`` and ``scaler``. No generator states: everything drawn at
+random is a function of (seed, step).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from misc.errors import InputError
+from networks import InstMatt
+from networks.checkpoint import load_network, read_checkpoint, to_published, write_checkpoint
+from trainer.schedule import AdaptiveClip
+
+LAST, BEST = "last.pth", "best.pth"
+
+
+@dataclass
+class TrainingState:
+    """What changes during training.
+
+    Attributes:
+        network: the weights.
+        optimizer: Adam, of the trainable parameters.
+        clip: the average of gradient norms.
+        scaler: of fp16; disabled otherwise.
+        stage: 1 or 2.
+        step: steps done.
+        best: the best validation score so far, higher is better; ``None`` before the first.
+    """
+
+    network: InstMatt
+    optimizer: Optimizer
+    clip: AdaptiveClip
+    scaler: torch.amp.GradScaler
+    stage: int
+    step: int = 0
+    best: float | None = None
+
+    def save(self, path: Path, config: dict[str, Any]) -> None:
+        """Write the state atomically."""
+        write_checkpoint(
+            path,
+            {
+                "iter": self.step,
+                "loss": self.best,
+                "state_dict": to_published(self.network.state_dict()),
+                "opt_state_dict": self.optimizer.state_dict(),
+                "lr_state_dict": {"last_epoch": self.step},
+                "stage": self.stage,
+                "config": config,
+                "best": self.best,
+                "clip": self.clip.state_dict(),
+                "scaler": self.scaler.state_dict(),
+            },
+        )
+
+    def load(self, path: Path, *, weights_only: bool = False) -> None:
+        """Read the state back; with ``weights_only`` step, optimizer and averages stay as they are.
+
+        Raises:
+            FileNotFoundError: no such file.
+            InputError: broken, of another architecture or stage, or without training state.
+        """
+        checkpoint = read_checkpoint(path)
+        load_network(self.network, checkpoint, source=path)
+        if weights_only:
+            return
+        if checkpoint.get("stage") != self.stage or "clip" not in checkpoint:
+            raise InputError(
+                f"{path}: found a checkpoint of stage {checkpoint.get('stage', 'unknown')}, expected training state of "
+                f"stage {self.stage}; to start from its weights only, set train.reset_lr=true or model.pretrain"
+            )
+        try:
+            self.optimizer.load_state_dict(checkpoint["opt_state_dict"])
+        except ValueError as error:
+            raise InputError(f"{path}: its optimizer state does not fit: {error}; set train.reset_lr=true") from error
+        self.clip.load_state_dict(checkpoint["clip"])
+        if checkpoint["scaler"]:
+            self.scaler.load_state_dict(checkpoint["scaler"])
+        self.step = int(checkpoint["iter"])
+        self.best = checkpoint["best"]

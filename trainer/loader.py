@@ -1,0 +1,76 @@
+"""The stream of training batches: what step s gets is a function of (seed, s), so a resumed run goes on exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dataloader.batch import MattingBatch, Sample, collate
+from dataloader.dataset import MattingDataset
+
+
+class SampleStream(Dataset[Sample]):
+    """An endless sequence of samples: epoch after epoch of a data set, each in its own order.
+
+    Args:
+        dataset: the training set.
+        seed: of the order.
+    """
+
+    def __init__(self, dataset: MattingDataset, *, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+
+    def __getitem__(self, position: int) -> Sample:
+        epoch, offset = divmod(position, len(self.dataset))
+        order = _permutation(self.seed, epoch, len(self.dataset))
+        return self.dataset.sample(int(order[offset]), epoch=epoch)
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+class StepSampler(Sampler[list[int]]):
+    """Positions in the stream for every step of this process: step s of rank r takes B positions from (s·world + r)·B.
+
+    Args:
+        first_step: where a resumed run goes on.
+        total_step: where it ends.
+        batch_size: samples per process and step, B.
+        rank: of this process.
+        world_size: number of processes.
+    """
+
+    def __init__(self, *, first_step: int, total_step: int, batch_size: int, rank: int, world_size: int) -> None:
+        self.steps = range(first_step, total_step)
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            first = (step * self.world_size + self.rank) * self.batch_size
+            yield list(range(first, first + self.batch_size))
+
+
+def training_batches(
+    dataset: MattingDataset, sampler: StepSampler, *, seed: int, workers: int, pin_memory: bool
+) -> Iterator[MattingBatch]:
+    """Batches from the first to the last step of ``sampler``, loaded ahead by ``workers`` processes."""
+    loader = DataLoader(
+        SampleStream(dataset, seed=seed),
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        prefetch_factor=4 if workers else None,
+    )
+    return iter(loader)

@@ -1,0 +1,284 @@
+"""The two stages: network and criterion in one module, the unit that DDP wraps.
+
+A task maps a batch to ``{"loss": scalar, "terms": {name: scalar}, "pictures": {name: (N, C, H, W)}}``. Everything drawn
+at random comes from (seed, step, number of the sample in the joined batch of all processes), so a resumed run and a
+run on other machines draw the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dataloader.batch import MattingBatch
+from misc import distributed
+from networks.decoder import TriMattes
+from networks.instmatt import InstMatt, normalise
+from networks.progressive import FusedMatte, dilate, drawn_sizes, evaluation_sizes, fuse
+from networks.refiner import MultiInstanceRefiner, choose_windows, disagreement, inner_slices, refine_window
+from trainer.losses import (
+    Normaliser,
+    alpha_sum_loss,
+    composition_loss,
+    laplacian_loss,
+    own_sum,
+    reconstruction_loss,
+)
+
+HARD_EDGE_BAND = 17  # pixels left out round an edge without soft alpha
+SCALES = (("os1", 2), ("os4", 1), ("os8", 1))  # and their weight in the loss
+
+
+class MattingLoss(nn.Module):
+    """The four weighted terms between one prediction and the truth.
+
+    Args:
+        rec_weight: of the L1 of the tri-matte; the other three likewise.
+    """
+
+    def __init__(self, *, rec_weight: float, lap_weight: float, comp_weight: float, alpha_weight: float) -> None:
+        super().__init__()
+        self.weights = {"rec": rec_weight, "lap": lap_weight, "comp": comp_weight, "alpha": alpha_weight}
+
+    def forward(
+        self,
+        prediction: Tensor,
+        truth: Tensor,
+        colors: Tensor,
+        image: Tensor,
+        weight: Tensor,
+        normaliser: Normaliser = own_sum,
+    ) -> dict[str, Tensor]:
+        """Weighted terms by name; a term of weight 0 is not computed. Shapes as in ``trainer.losses``."""
+        terms = {}
+        if self.weights["rec"]:
+            terms["rec"] = reconstruction_loss(prediction, truth, weight, normaliser)
+        if self.weights["lap"]:
+            terms["lap"] = laplacian_loss(prediction, truth, weight, normaliser)
+        if self.weights["comp"]:
+            terms["comp"] = composition_loss(prediction, colors, image, weight, normaliser)
+        if self.weights["alpha"]:
+            terms["alpha"] = alpha_sum_loss(prediction, weight, normaliser)
+        return {name: self.weights[name] * value for name, value in terms.items()}
+
+
+def soft_edge_weight(alpha: Tensor, share: float) -> Tensor:
+    """0 in the edge band of samples whose alpha is hard (a binary cut-out is no truth there), 1 elsewhere.
+
+    Args:
+        alpha: (N, 1, H, W), of the target.
+        share: a sample with at least this share of exact 0 and 1 counts as hard-edged; 0 = none does.
+
+    Returns:
+        (N, 1, H, W), 0 or 1.
+    """
+    weight = torch.ones_like(alpha)
+    if not share:
+        return weight
+    size = 2 * HARD_EDGE_BAND + 1
+    hard = ((alpha == 0) | (alpha == 1)).flatten(1).float().mean(dim=1) >= share
+    for n in hard.nonzero()[:, 0].tolist():
+        sample = alpha[n : n + 1]
+        weight[n] -= dilate((sample == 1).to(alpha.dtype), size)[0] * dilate((sample == 0).to(alpha.dtype), size)[0]
+    return weight
+
+
+class MutualGuidanceTask(nn.Module):
+    """Stage 1: the base network learns from tri-masks (paper sections 3.2 and 3.4).
+
+    Args:
+        network: without a refiner.
+        config: the ``train`` section.
+    """
+
+    def __init__(self, network: InstMatt, config: Any) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.criterion = MattingLoss(
+            rec_weight=config.rec_weight,
+            lap_weight=config.lap_weight,
+            comp_weight=config.comp_weight,
+            alpha_weight=config.alpha_weight,
+        )
+
+    def forward(self, batch: MattingBatch, step: int) -> dict[str, Any]:
+        """Loss of one step; see the module for the returned dictionary."""
+        image = normalise(batch.image)[batch.image_index]
+        prediction = self.network(image, batch.guidance)
+        with torch.autocast(image.device.type, enabled=False):
+            prediction = prediction.full_precision()
+            rngs = sample_generators(self.config.seed, step, len(image))
+            fused = self._fuse(prediction, rngs)
+            weights = self._weights(batch, fused, step, rngs)
+            colors = normalise(batch.colors)
+            divisor = sum(factor for _, factor in SCALES)
+            terms: dict[str, Tensor] = {}
+            for scale, factor in SCALES:
+                values = self.criterion(
+                    getattr(prediction, scale), batch.tri_matte, colors, image, weights[scale], distributed.mean_of_sums
+                )
+                for name, value in values.items():
+                    terms[name] = terms.get(name, 0) + factor / divisor * value
+        pictures = {
+            "image": batch.image[batch.image_index],
+            "trimask": batch.guidance,
+            "os8": prediction.os8[:, :1],
+            "os4": prediction.os4[:, :1],
+            "os1": prediction.os1[:, :1],
+            "fused": fused.alpha[:, :1],
+            "truth": batch.tri_matte[:, :1],
+            "weight_os4": weights["os4"],
+            "weight_os1": weights["os1"],
+        }
+        return _result(terms, pictures)
+
+    def _fuse(self, prediction: TriMattes, rngs: list[np.random.Generator]) -> FusedMatte:
+        width1, width2 = self.network.self_refine_widths
+        sizes4: int | np.ndarray
+        sizes1: int | np.ndarray
+        if self.config.random_width:
+            sizes4 = np.stack([drawn_sizes(width1, rng) for rng in rngs])
+            sizes1 = np.stack([drawn_sizes(width2, rng) for rng in rngs])
+        else:
+            sizes4, sizes1 = evaluation_sizes(width1, width2)
+        detached = (prediction.os8.detach(), prediction.os4.detach(), prediction.os1.detach())
+        return fuse(*detached, sizes4, sizes1)
+
+    def _weights(
+        self, batch: MattingBatch, fused: FusedMatte, step: int, rngs: list[np.random.Generator]
+    ) -> dict[str, Tensor]:
+        """Pixel weights per scale: everywhere for os8; the unknown band of the trimap, later of the prediction."""
+        valid = soft_edge_weight(batch.tri_matte[:, :1], self.config.hard_edge_share)
+        trimap = (batch.trimap == 0.5).float()
+        warmup = self.config.warmup_step
+        flips = [rng.random() < 0.5 for rng in rngs]  # always drawn, so that the draws before and after agree
+        if step < warmup:
+            flips = [True] * len(rngs)
+        elif step >= 3 * warmup:
+            flips = [False] * len(rngs)
+        by_trimap = torch.tensor(flips, device=trimap.device).view(-1, 1, 1, 1)
+        return {
+            "os8": valid,
+            "os4": torch.where(by_trimap, trimap, fused.region_os4) * valid,
+            "os1": torch.where(by_trimap, trimap, fused.region_os1) * valid,
+        }
+
+
+class RefinementTask(nn.Module):
+    """Stage 2: the refiner learns on the window where the instances disagree most; the base network stays as it is.
+
+    Args:
+        network: with a refiner; its other parameters are frozen here.
+        config: the ``train`` section.
+    """
+
+    def __init__(self, network: InstMatt, config: Any) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+        network.requires_grad_(False)
+        self.refiner.requires_grad_(True)
+        self.criterion = MattingLoss(
+            rec_weight=config.rec_weight,
+            lap_weight=config.lap_weight,
+            comp_weight=config.comp_weight,
+            alpha_weight=config.alpha_weight,
+        )
+
+    @property
+    def refiner(self) -> MultiInstanceRefiner:
+        """The part that learns."""
+        if self.network.refiner is None:
+            raise ValueError("stage 2 needs a network with a refiner")
+        return self.network.refiner
+
+    def train(self, mode: bool = True) -> RefinementTask:
+        """Training mode for the refiner only: the base network's batch norm keeps its statistics."""
+        super().train(mode)
+        self.network.eval()
+        self.refiner.train(mode)
+        return self
+
+    def forward(self, batch: MattingBatch, step: int) -> dict[str, Any]:
+        """Loss of one step; see the module for the returned dictionary."""
+        image = normalise(batch.image)
+        with torch.no_grad():
+            prediction = self.network(image[batch.image_index], batch.guidance).full_precision()
+            fused = self.network.fuse(prediction)
+        colors = normalise(batch.colors)
+        terms: dict[str, Tensor] = {}
+        refined = fused.alpha.clone()
+        for b, rng in enumerate(sample_generators(self.config.seed, step, len(image))):
+            of_image = batch.image_index == b
+            iterations = int(rng.integers(1, self.config.refine_iterations + 1))
+            values, result = self._refine_one(
+                image[b], fused.alpha[of_image], prediction.feature[of_image], iterations,
+                truth=batch.tri_matte[of_image], colors=colors[of_image], weight=fused.region_os1[of_image],
+            )  # fmt: skip
+            refined[of_image] = result
+            for name, value in values.items():
+                terms[name] = terms.get(name, 0) + value / len(image)
+        pictures = {
+            "image": batch.image[batch.image_index],
+            "trimask": batch.guidance,
+            "fused": fused.alpha[:, :1],
+            "refined": torch.where(fused.region_os1 > 0, refined, fused.alpha)[:, :1],
+            "truth": batch.tri_matte[:, :1],
+            "weight": fused.region_os1,
+        }
+        return _result(terms, pictures)
+
+    def _refine_one(
+        self,
+        image: Tensor,
+        tri_mattes: Tensor,
+        feature: Tensor,
+        iterations: int,
+        *,
+        truth: Tensor,
+        colors: Tensor,
+        weight: Tensor,
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Terms of one image, averaged over the iterations, and its refined tri-mattes.
+
+        Each iteration is taught on its own output; it takes what the one before wrote as given (no gradient).
+        """
+        side = min(self.config.refine_window, *tri_mattes.shape[-2:])
+        window = choose_windows(disagreement(tri_mattes), side, limit=1)[0]
+        rows, columns = inner_slices(window)
+        current = tri_mattes.clone()
+        terms: dict[str, Tensor] = {}
+        for _ in range(iterations):
+            output = refine_window(self.refiner, window, image[None], current, feature)
+            with torch.autocast(image.device.type, enabled=False):
+                output = output.float()
+                values = self.criterion(
+                    output,
+                    truth[..., rows, columns],
+                    colors[..., rows, columns],
+                    image[None, ..., rows, columns],
+                    weight[..., rows, columns],
+                )
+            for name, value in values.items():
+                terms[name] = terms.get(name, 0) + value / iterations
+            current = current.clone()
+            current[..., rows, columns] = output.detach()
+        return terms, current
+
+
+def sample_generators(seed: int, step: int, count: int) -> list[np.random.Generator]:
+    """One generator per sample of this process, from (seed, step, number of the sample in the joined batch)."""
+    first = distributed.rank() * count
+    return [np.random.default_rng([seed, step, first + n]) for n in range(count)]
+
+
+def _result(terms: dict[str, Tensor], pictures: dict[str, Tensor]) -> dict[str, Any]:
+    return {
+        "loss": sum(terms.values()),
+        "terms": {name: value.detach() for name, value in terms.items()},
+        "pictures": {name: picture.detach() for name, picture in pictures.items()},
+    }

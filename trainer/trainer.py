@@ -1,0 +1,196 @@
+"""The training loop: step, log, validate, save. Knows nothing of stages; a task brings network and criterion."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from config import to_plain
+from dataloader.batch import MattingBatch
+from evaluation.quality import ImqCounts
+from misc import distributed
+from misc.errors import RunError
+from misc.logger import RunLogger
+from trainer.checkpoint import BEST, LAST, TrainingState
+from trainer.pictures import strip
+from trainer.schedule import learning_rate
+from trainer.validate import quality_table
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+STOP_CHECK = 10  # steps between looks at whether some process was asked to stop
+
+
+class Trainer:
+    """Runs a task from the state's step to the last one.
+
+    Args:
+        task: wrapped for distributed training or not; maps (batch, step) to a dictionary, see ``trainer.tasks``.
+        state: network, optimizer and all else that a checkpoint holds.
+        batches: yields the batches from the state's step on.
+        validate: scores the network; ``None`` for no validation.
+        config: the resolved configuration.
+        logger: of the run.
+        folder: of the checkpoints.
+        device: of the task.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: nn.Module,
+        state: TrainingState,
+        batches: Iterator[MattingBatch],
+        validate: Callable[[], ImqCounts] | None,
+        config: Any,
+        logger: RunLogger,
+        folder: Path,
+        device: torch.device,
+    ) -> None:
+        self.task = task
+        self.state = state
+        self.batches = batches
+        self.validate = validate
+        self.config = config
+        self.logger = logger
+        self.folder = folder
+        self.device = device
+        self.dtype = PRECISIONS[config.train.precision]
+        self.parameters = [p for p in task.parameters() if p.requires_grad]
+
+    def run(self) -> bool:
+        """Train to the last step.
+
+        Returns:
+            True if done; False if SIGTERM or Ctrl-C asked for an early end, after saving.
+
+        Raises:
+            RunError: the loss is not finite; the last checkpoint stays as it was.
+        """
+        total = self.config.train.total_step
+        self.task.train()
+        with _stop_requests() as stop, tqdm(
+            total=total, initial=self.state.step, desc="train", unit="step", disable=not distributed.is_main()
+        ) as bar:  # fmt: skip
+            while self.state.step < total:
+                values = self._step()
+                bar.update()
+                bar.set_postfix({name: f"{values[name]:.3f}" for name in values if name.startswith("loss")})
+                self._after_step(values)
+                look = self.state.step % STOP_CHECK == 0 or distributed.world_size() == 1
+                if look and distributed.any_process(bool(stop), self.device):
+                    self._save(LAST)
+                    self.logger.info(
+                        f"stopped on request at step {self.state.step}; the same command goes on from here"
+                    )
+                    return False
+        self._save(LAST)
+        return True
+
+    def _step(self) -> dict[str, float]:
+        """One optimisation step; returns what the log shows."""
+        started = time.perf_counter()
+        batch = next(self.batches).to(self.device)
+        loaded = time.perf_counter()
+        rate = self._learning_rate()
+        for group in self.state.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            result = self.task(batch, self.state.step)
+        terms = {name: float(value) for name, value in result["terms"].items()}
+        self._check_finite(terms, batch)
+        self.state.optimizer.zero_grad(set_to_none=True)
+        self.state.scaler.scale(result["loss"]).backward()
+        self.state.scaler.unscale_(self.state.optimizer)
+        norm = self._clip()
+        self.state.scaler.step(self.state.optimizer)
+        self.state.scaler.update()
+        self.state.step += 1
+        if self.state.step % self.config.log.tensorboard_image_step == 0 and distributed.is_main():
+            self.logger.picture(self.state.step, "train", strip(result["pictures"]))
+        return {
+            "loss": sum(terms.values()),
+            **{f"loss_{name}": value for name, value in terms.items()},
+            "learning_rate": rate,
+            "gradient_norm": norm,
+            "data_seconds": loaded - started,
+            "step_seconds": time.perf_counter() - started,
+        }
+
+    def _learning_rate(self) -> float:
+        train = self.config.train
+        return learning_rate(
+            self.state.step, peak=train.G_lr, floor=train.min_lr, warmup=train.warmup_step, total=train.total_step
+        )
+
+    def _clip(self) -> float:
+        if self.config.train.clip_grad:
+            return self.state.clip(self.parameters)
+        return float(torch.nn.utils.clip_grad_norm_(self.parameters, math.inf))
+
+    def _check_finite(self, terms: dict[str, float], batch: MattingBatch) -> None:
+        if all(math.isfinite(value) for value in terms.values()):
+            return
+        listed = ", ".join(f"{name} {value:g}" for name, value in terms.items())
+        raise RunError(
+            f"step {self.state.step}: the loss is not finite ({listed}) on images {', '.join(batch.names)}; "
+            "the last checkpoint is untouched; look at these images, or lower train.G_lr"
+        )
+
+    def _after_step(self, values: dict[str, float]) -> None:
+        """Log, validate and save when it is time."""
+        log, train, step = self.config.log, self.config.train, self.state.step
+        last = step == train.total_step
+        if step % log.logging_step == 0 or last:
+            self.logger.record("train", step, values)
+            self.logger.info(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        if step % log.tensorboard_step == 0 or last:
+            self.logger.scalars(step, {f"train/{name}": value for name, value in values.items()})
+        if self.validate is not None and train.val_step and (step % train.val_step == 0 or last):
+            self._validate()
+        if step % log.checkpoint_step == 0 and not last:
+            self._save(LAST)
+
+    def _validate(self) -> None:
+        assert self.validate is not None
+        counts = self.validate()
+        figures = counts.compute()["0.5"]
+        scores = {f"{kind}_{name}": row[kind] or 0.0 for name, row in figures.items() for kind in ("IMQ", "MQ", "RQ")}
+        self.logger.info(f"step {self.state.step}, validation (IMQ/MQ/RQ in percent):\n{quality_table(counts)}")
+        self.logger.record("validation", self.state.step, scores)
+        self.logger.scalars(self.state.step, {f"validation/{name}": value for name, value in scores.items()})
+        score = scores[f"IMQ_{self.config.train.best_metric}"]
+        if self.state.best is None or score > self.state.best:
+            self.state.best = score
+            self._save(BEST)
+
+    def _save(self, name: str) -> None:
+        if distributed.is_main():
+            self.state.save(self.folder / name, to_plain(self.config))
+        distributed.barrier()
+
+
+@contextmanager
+def _stop_requests() -> Iterator[list[int]]:
+    """A list that SIGTERM and the first Ctrl-C add themselves to; a second Ctrl-C ends at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

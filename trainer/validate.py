@@ -1,0 +1,70 @@
+"""Validation is evaluation: full images through the Predictor, scored by the evaluation package."""
+
+from __future__ import annotations
+
+import numpy as np
+from tqdm import tqdm
+
+from dataloader.filelists import ImageRecord
+from evaluation.quality import ImqCounts, evaluate_image
+from infer import Predictor, load_record, to_uint8
+from misc import distributed
+from misc.errors import InputError
+from misc.image_io import read_alpha
+
+
+def validate(predictor: Predictor, records: list[ImageRecord]) -> ImqCounts:
+    """IMQ counts of all records, shared among the processes: each takes every world-size-th image.
+
+    The mattes are rounded to 8 bits as files are, so the figures are those of inference followed by evaluation.
+
+    Args:
+        predictor: with the network to validate.
+        records: with alphas and masks; an image without masks counts as one without predictions.
+
+    Returns:
+        The same counts in every process.
+
+    Raises:
+        FileNotFoundError, InputError: a file cannot be used.
+    """
+    counts = ImqCounts.zero()
+    own = records[distributed.rank() :: distributed.world_size()]
+    for record in tqdm(own, desc="validate", unit="photo", leave=False, disable=not distributed.is_main()):
+        truth = [read_alpha(path) for path in record.alphas]
+        mattes: list[np.ndarray] = []
+        if record.masks:
+            image, masks = load_record(record, threshold=predictor.guidance_threshold)
+            if truth[0].shape != image.shape[:2]:
+                raise InputError(
+                    f"{record.alphas[0]}: the alpha is {truth[0].shape[1]}×{truth[0].shape[0]}, its photograph "
+                    f"{record.image} is {image.shape[1]}×{image.shape[0]}; make them the same size"
+                )
+            mattes = [to_uint8(matte).astype(np.float32) / 255 for matte in predictor(image, masks)]
+        counts = counts.update(evaluate_image(mattes, truth, name=record.name))
+    return sum_counts(counts)
+
+
+def sum_counts(counts: ImqCounts) -> ImqCounts:
+    """The counts of all processes together."""
+    total = ImqCounts.zero()
+    for numbers in distributed.gather_objects(counts.to_numbers()):
+        total = total + ImqCounts.from_numbers(numbers)
+    return total
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage with two digits."""
+    return f"{100 * (share or 0.0):.2f}"
+
+
+def quality_table(counts: ImqCounts) -> str:
+    """IMQ, MQ and RQ in percent at each IoU threshold, a line each."""
+    lines = []
+    for threshold, figures in counts.compute().items():
+        cells = ", ".join(
+            f"{measure} {percent(row['IMQ'])}/{percent(row['MQ'])}/{percent(row['RQ'])}"
+            for measure, row in figures.items()
+        )
+        lines.append(f"IoU >= {threshold}: {cells}")
+    return "\n".join(lines)
