@@ -143,7 +143,11 @@ def gradient_magnitude(alpha: np.ndarray) -> np.ndarray:
     smooth, slope = smooth / np.linalg.norm(smooth), slope / np.linalg.norm(slope)
     along_x = cv2.sepFilter2D(alpha, cv2.CV_32F, slope, smooth, borderType=cv2.BORDER_REPLICATE)
     along_y = cv2.sepFilter2D(alpha, cv2.CV_32F, smooth, slope, borderType=cv2.BORDER_REPLICATE)
-    return cv2.magnitude(along_x, along_y)
+    # Not cv2.magnitude: its last digit depends on where the arrays happen to lie in memory.
+    np.square(along_x, out=along_x)
+    np.square(along_y, out=along_y)
+    np.add(along_x, along_y, out=along_x)
+    return np.sqrt(along_x, out=along_x)
 
 
 def connectivity_level(pred: np.ndarray, gt: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from evaluation import pictures
 from evaluation.curves import line_chart
 from evaluation.folders import load_image, pair_folders
+from evaluation.protocols import PROTOCOLS
 from evaluation.quality import ImageResult, ImqCounts
 from evaluation.report_style import SCRIPT, STYLE
 from evaluation.runner import Evaluation
@@ -56,9 +57,10 @@ def html_report(
 
 
 def rank(evaluation: Evaluation, threshold: float) -> list[tuple[ImageResult, ImqCounts]]:
-    """The images with the counts of each alone, the worst first: least IMQ of MAD, or largest mean MAD.
+    """The images with the counts of each alone, the worst first: least mean IMQ of the measures, or largest mean MAD.
 
-    An image without a true positive is the worst; images that do not count are left out.
+    One measure would not do for quality: similarities saturate at 0. An image without a true positive is the worst of
+    all; images that do not count are left out.
     """
     name = evaluation.protocol.name
     rows = []
@@ -66,18 +68,16 @@ def rank(evaluation: Evaluation, threshold: float) -> list[tuple[ImageResult, Im
         if result.missing and not evaluation.protocol.counts_missing:
             continue
         rows.append((result, ImqCounts.of([result], protocol=name, thresholds=[threshold])))
-
-    def badness(row: tuple[ImageResult, ImqCounts]) -> tuple[float, str]:
-        value = _sort_value(evaluation, row[1])
-        if value is None:
-            return float("-inf"), row[0].name
-        return (value if evaluation.protocol.is_quality else -value), row[0].name
-
-    return sorted(rows, key=badness)
+    return sorted(rows, key=lambda row: (_goodness(row[1]), row[0].name))
 
 
-def _sort_value(evaluation: Evaluation, counts: ImqCounts) -> float | None:
-    return next(iter(counts.compute().values()))["MAD"][_headline(evaluation)]
+def _goodness(counts: ImqCounts) -> float:
+    figures = next(iter(counts.compute().values()))
+    if not counts.matched[0]:
+        return float("-inf")
+    if PROTOCOLS[counts.protocol].is_quality:
+        return sum(row["IMQ"] or 0.0 for row in figures.values()) / len(figures)
+    return -(figures["MAD"]["mean"] or 0.0)
 
 
 def _headline(evaluation: Evaluation) -> str:
@@ -185,7 +185,7 @@ def _sentence(evaluation: Evaluation, result: ImageResult, threshold: float) -> 
     values = ", ".join(
         f"{m} <b>{format_figure(evaluation, m, figures[m][headline])}</b>" for m in evaluation.protocol.measures
     )
-    what = f"{headline} at IoU ≥ {threshold:g}: {values}. "
+    what = f"{headline.capitalize() if headline == 'mean' else headline} at IoU ≥ {threshold:g}: {values}. "
     missing = "No prediction folder. " if result.missing else ""
     tp, fp, fn = counts.matched[0], counts.false_positives()[0], counts.false_negatives()[0]
     return f"{missing}{what}TP {tp}, FP {fp}, FN {fn}."
@@ -209,7 +209,7 @@ def _image_table(evaluation: Evaluation, ranked: Sequence[tuple[ImageResult, Imq
             f"<td>{format_figure(evaluation, m, figures[m][headline])}</td>" for m in measures
         )
         lines.append(f"<tr><th>{escape(result.name)}</th>{cells}</tr>")
-    order = "least IMQ of MAD first" if evaluation.protocol.is_quality else "largest mean MAD first"
+    order = "least mean of the five first" if evaluation.protocol.is_quality else "largest mean MAD first"
     head = "".join(f'<th><button type="button">{name}</button></th>' for name in heads)
     return (
         f'<section><h2>All images</h2><p class="note">{headline} of each image at IoU ≥ {threshold:g}, {order}; '

@@ -24,7 +24,7 @@ td, th { padding: 6px 10px; border-bottom: 1px solid var(--line); text-align: ri
 th { font-weight: 600; }
 th:first-child { text-align: left; }
 thead th { color: var(--soft); font-weight: 500; }
-.figures { width: 100%; }
+.figures { min-width: 60%; }
 .figures [colspan] { text-align: center; color: var(--ink); }
 .figures td.main { font-weight: 700; color: var(--accent); }
 .images { width: 100%; }
@@ -38,7 +38,7 @@ thead th { color: var(--soft); font-weight: 500; }
 article { border-top: 1px solid var(--line); padding: 14px 0 16px; }
 article p { margin: 0 0 8px; color: var(--soft); font-size: 13.5px; }
 article b { color: var(--ink); font-weight: 600; }
-.strip { display: grid; grid-template-columns: repeat(auto-fit, minmax(180px, 1fr)); gap: 10px; }
+.strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(240px, 46%), 1fr)); gap: 10px; }
 figure { margin: 0; min-width: 0; }
 figure img { display: block; width: 100%; max-height: 300px; object-fit: contain; background: #1c1e22;
   border-radius: 6px; }

@@ -63,14 +63,15 @@ def make_mattes(root: Path, *, images: int, shape: tuple[int, int], seed: int = 
             gt = _soften(alpha, generator, sigma=4.0)
             pred = _soften(np.roll(alpha, generator.integers(-3, 4, 2), (0, 1)), generator, sigma=3.0)
             for kind, matte in (("gt", gt), ("pred", pred)):
-                write_image(root / kind / f"{image:04d}" / f"{person:02d}.png", np.rint(matte * 255).astype(np.uint8))
+                write_image(root / kind / f"{image:04d}" / f"{person:02d}.png", (matte * 255 + 0.5).astype(np.uint8))
     return root / "pred", root / "gt"
 
 
 def _soften(alpha: np.ndarray, generator: np.random.Generator, *, sigma: float) -> np.ndarray:
     """A blurred shape with noise where it is neither 0 nor 1, as hair has."""
     soft = cv2.GaussianBlur(alpha, (0, 0), sigma)
-    soft += generator.normal(0, 0.15, soft.shape).astype(np.float32) * (4 * soft * (1 - soft))
+    noise = generator.normal(0, 0.15, alpha.shape).astype(np.float32)
+    soft = soft + noise * (4 * soft * (1 - soft))
     return np.where(soft < 0.02, 0, np.clip(soft, 0, 1))
 
 

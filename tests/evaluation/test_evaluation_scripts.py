@@ -1,0 +1,195 @@
+"""The command lines as a user runs them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import plain_imq
+import pytest
+
+from evaluation import compare
+from evaluation.IMQ import main as imq_main
+from misc.image_io import write_image
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def run(*arguments, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def test_imq_as_a_file_and_as_a_module(recorded, expected, tmp_path):
+    folders = (recorded / "pred", recorded / "gt")
+    file = run("IMQ.py", *folders, "--json", tmp_path / "a.json", folder=ROOT / "evaluation")
+    module = run("-m", "evaluation.IMQ", *folders, "--skip-missing", "--json", tmp_path / "b.json", "--workers", 1)
+    for done, name, reading in ((file, "a.json", "count_missing"), (module, "b.json", "skip_missing")):
+        assert done.returncode == 0, done.stderr
+        assert "8/8" in done.stderr  # progress
+        assert "missing_image" in done.stderr
+        data = json.loads((tmp_path / name).read_text())
+        for threshold in ("0.5", "0.75"):
+            for measure, row in expected[reading][threshold].items():
+                assert data[threshold][measure] == pytest.approx(row, abs=1e-6)
+        percent = f"{100 * expected[reading]['0.5']['MAD']['IMQ']:.2f}"
+        assert re.search(rf"MAD +{re.escape(percent)}\b", done.stdout)
+        for word in ("protocol", "region", "scaling", "instances", "TP 10", "percent"):
+            assert word in done.stdout
+    counts = json.loads((tmp_path / "a.json").read_text())["counts"]
+    assert counts["0.5"] == {"TP": 10, "FP": 3, "FN": 7}
+    assert (counts["images"], counts["missing_images"]) == (8, 1)
+
+
+@pytest.mark.parametrize("script", ["evaluation.IMQ", "evaluation.eval"])
+def test_bad_input_is_one_line_and_status_two(script, recorded, tmp_path):
+    done = run("-m", script, tmp_path / "nowhere", recorded / "gt")
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: .*nowhere: no such folder.*\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--iou", "50"], "fractions"),
+        (["--trimaps", "."], "--protocol trimap"),
+        (["--protocol", "whole", "--skip-missing"], "--skip-missing"),
+        (["--images", "."], "--html"),
+        (["--workers", "-1"], "at least 0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, message, recorded):
+    with pytest.raises(ValueError, match=message):
+        imq_main([str(recorded / "pred"), str(recorded / "gt"), *options])
+
+
+def test_csv_has_one_line_per_instance(recorded, tmp_path, capsys):
+    path = tmp_path / "out.csv"
+    imq_main([str(recorded / "pred"), str(recorded / "gt"), "--csv", str(path), "--quiet"])
+    lines = path.read_text().splitlines()
+    assert [line.split(":")[0] for line in lines[:4]] == ["# protocol imq", "# region", "# scaling", "# counts"]
+    rows = list(csv.DictReader(lines[4:]))
+    matched = [row for row in rows if row["TP@0.5"] == "1"]
+    assert len(matched) == 10
+    assert sum(bool(row["gt"]) for row in rows) == 17
+    assert sum(bool(row["pred"]) for row in rows) == 13
+    assert all(float(row["MAD"]) >= 0 for row in matched)
+
+
+@pytest.mark.parametrize("protocol", ["imq", "whole"])
+def test_report_stands_alone_and_shows_the_worst_first(write_set, tmp_path, capsys, protocol):
+    images = [plain_imq.image_of(seed, gts=2, preds=2) for seed in range(3)]
+    images[1] = ([np.zeros_like(images[1][0][0])], images[1][1])  # misses everybody
+    folders = write_set(images)
+    write_image(tmp_path / "photos" / "0001.jpg", np.full((48, 56, 3), 90, np.uint8))
+    page = tmp_path / "report.html"
+    options = ["--protocol", protocol, "--html", str(page), "--images", str(tmp_path / "photos"), "--worst", "2"]
+    imq_main([*map(str, folders), *options, "--quiet"])
+    text = page.read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:)|url\(|@import|https?://(?!www\.w3\.org)""", text)
+    assert text.count("data:image/jpeg;base64,") == 2 * 3 + 1  # truth, prediction, error; one photograph
+    assert re.findall(r'<article id="image-(\d+)"', text)[0] == "0001"
+    assert re.findall(r"<tr><th>(\d{4})</th>", text)[0] == "0001"
+    chart = ET.fromstring(re.search(r"<svg.*?</svg>", text, re.S).group())
+    lines = chart.findall(".//polyline")
+    assert len(lines) == (5 if protocol == "imq" else 1)
+    assert all(len(line.get("points").split()) == 10 for line in lines)
+
+
+def test_names_in_the_report_are_no_markup(write_set, tmp_path, capsys):
+    pred, gt = write_set([plain_imq.image_of(0)])
+    for folder in (pred, gt):
+        (folder / "0000").rename(folder / "<b>&")
+    page = tmp_path / "report.html"
+    imq_main([str(pred), str(gt), "--html", str(page), "--quiet"])
+    assert "&lt;b&gt;&amp;" in page.read_text()
+    assert "<b>&" not in page.read_text()
+
+
+def test_eval_prints_what_it_writes(recorded, tmp_path):
+    done = run(
+        "eval.py", recorded / "pred", recorded / "gt", "--json", tmp_path / "ap.json", folder=ROOT / "evaluation"
+    )
+    assert done.returncode == 0, done.stderr
+    data = json.loads((tmp_path / "ap.json").read_text())
+    assert f"{100 * data['mAP']:.2f}" in done.stdout.splitlines()[-1]
+    assert data["mAP"] == pytest.approx(np.mean(list(data["AP"].values())))
+    # ten pairs at IoU >= 0.5, of 17 true and 13 predicted instances
+    assert 0 < data["AP"]["0.7000"] <= 2 * 10 / 30
+
+
+def evaluated(images, write_set, tmp_path: Path, name: str) -> Path:
+    folders = write_set(images, name=name)
+    path = tmp_path / f"{name}.json"
+    imq_main([*map(str, folders), "--json", str(path), "--quiet"])
+    return path
+
+
+def test_compare_recomputes_the_figures_and_finds_the_better(write_set, tmp_path, capsys):
+    worse = [plain_imq.image_of(seed) for seed in range(8)]
+    better = [([0.5 * p + 0.5 * g for p, g in zip(*image)], image[1]) for image in worse]
+    better = [([(np.rint(p * 255) / 255).astype(np.float32) for p in preds], gts) for preds, gts in better]
+    a, b = (evaluated(images, write_set, tmp_path, name) for name, images in (("a", worse), ("b", better)))
+    done = run("-m", "evaluation.compare", a, b, "--resamples", 500, "--json", tmp_path / "d.json")
+    assert done.returncode == 0, done.stderr
+    assert "B is better" in done.stdout
+    rows = {row["measure"]: row for row in json.loads((tmp_path / "d.json").read_text())["differences"]}
+    for key, path in (("a", a), ("b", b)):
+        figures = json.loads(path.read_text())["0.5"]
+        for measure, row in rows.items():
+            assert row[key] == pytest.approx(figures[measure]["IMQ"], abs=1e-12)
+    assert 0 < rows["MSE"]["low"] <= rows["MSE"]["difference"] <= rows["MSE"]["high"]
+    assert rows["MSE"]["better"] + rows["MSE"]["worse"] + rows["MSE"]["equal"] == 8
+
+
+def test_compare_finds_no_difference_to_itself(write_set, tmp_path, capsys):
+    data = compare.load(evaluated([plain_imq.image_of(seed) for seed in range(3)], write_set, tmp_path, "a"))
+    for row in compare.compare(data, data, resamples=50):
+        assert (row.low, row.high, row.better, row.worse, row.equal) == (0, 0, 0, 0, 3)
+
+
+def test_bootstrap_interval_matches_the_normal_one(write_set, tmp_path, capsys):
+    """With equal instance counts the figure is a mean over images, whose interval is mean ± 1.96 standard errors."""
+    rng = np.random.default_rng(0)
+    truth = [plain_imq.image_of(seed, gts=1, preds=0)[1] for seed in range(60)]
+    scaled = [[(np.rint(g * rng.uniform(0.93, 1) * 255) / 255).astype(np.float32) for g in gts] for gts in truth]
+    a = compare.load(evaluated(list(zip(truth, truth)), write_set, tmp_path, "a"))
+    b = compare.load(evaluated(list(zip(scaled, truth)), write_set, tmp_path, "b"))
+    row = next(row for row in compare.compare(a, b, resamples=4000) if row.measure == "MAD")
+    gains = compare.additive_counts(b, threshold=0.5)[:, 0] - compare.additive_counts(a, threshold=0.5)[:, 0]
+    error = gains.std() / np.sqrt(len(gains))
+    assert error > 0.005
+    assert (row.low, row.high) == pytest.approx((gains.mean() - 1.96 * error, gains.mean() + 1.96 * error), rel=0.06)
+
+
+def test_compare_refuses_other_data_and_other_protocols(write_set, tmp_path, capsys):
+    images = [plain_imq.image_of(seed) for seed in range(3)]
+    a = evaluated(images, write_set, tmp_path, "a")
+    fewer = evaluated(images[:2], write_set, tmp_path, "fewer")
+    changed = evaluated([(images[0][0], images[1][1]), *images[1:]], write_set, tmp_path, "changed")
+    folders = [str(tmp_path / "a" / kind) for kind in ("pred", "gt")]
+    imq_main([*folders, "--json", str(tmp_path / "p.json"), "--quiet", "--protocol", "whole"])
+    (tmp_path / "text.json").write_text('{"0.5": {}}')
+    for other, message in (
+        (fewer, "1 images are in one only (0002)"),
+        (changed, "true alphas of 1 images differ (0000)"),
+        (tmp_path / "p.json", "protocol 'whole'"),
+        (tmp_path / "text.json", "not a file written by IMQ.py"),
+        (tmp_path / "none.json", "no such file"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError)) as error:
+            compare.main([str(a), str(other)])
+        assert message in str(error.value)
+
+
+def test_benchmark_agrees_with_its_baseline():
+    done = run("misc/benchmark_evaluation.py", "--limit", 2, "--size", 120, 160, "--repeats", 1)
+    assert done.returncode == 0, done.stderr
+    assert "baseline: plain arithmetic" in done.stdout
+    assert re.search(r"evaluation\.IMQ, 1 worker", done.stdout)
