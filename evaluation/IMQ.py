@@ -33,27 +33,36 @@ def add_folder_arguments(parser: argparse.ArgumentParser) -> None:
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Command line of this script."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     add_folder_arguments(parser)
     parser.add_argument(
         "--protocol",
         choices=sorted(PROTOCOLS),
         default="imq",
-        help="imq; imq-published: images without predictions are skipped; whole: errors of the whole image; trimap: "
-        "errors in the unknown band; the last two per matched instance",
+        help="imq (default); imq-published: images without a prediction folder are skipped; whole: errors of the whole "
+        "image; trimap: errors in the unknown band; the last two per matched instance",
     )
     parser.add_argument(
-        "--iou", type=float, nargs="+", default=list(THRESHOLDS), metavar="T", help="IoU of a true positive"
+        "--iou",
+        type=float,
+        nargs="+",
+        default=list(THRESHOLDS),
+        metavar="T",
+        help="IoU of a true positive (default: 0.5 0.75)",
     )
     parser.add_argument("--trimaps", type=Path, metavar="FOLDER", help="given trimaps FOLDER/<image>/<true name>")
     parser.add_argument(
-        "--trimap-width", type=int, default=TRIMAP_WIDTH, metavar="PX", help="of bands made from the true alpha"
+        "--trimap-width",
+        type=int,
+        default=TRIMAP_WIDTH,
+        metavar="PX",
+        help=f"of bands made from the true alpha (default: {TRIMAP_WIDTH})",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, as fractions")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write one line per instance")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a report with pictures")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="photographs for the report, <image>.jpg or .png")
-    parser.add_argument("--worst", type=int, default=12, metavar="N", help="images the report shows")
+    parser.add_argument("--worst", type=int, default=12, metavar="N", help="images the report shows (default: 12)")
     return parser.parse_args(arguments)
 
 

@@ -41,7 +41,8 @@ def pair_folders(pred: str | Path, gt: str | Path) -> tuple[list[ImageFiles], tu
 
     Raises:
         FileNotFoundError: PRED or GT is no folder.
-        InputError: one holds no image folders, an image of GT holds no alpha, or no name is in both.
+        InputError: one holds no image folders, an image of GT holds no alpha, an image of PRED holds files but no
+            PNG, or no name is in both.
     """
     pred, gt = Path(pred), Path(gt)
     gt_names = _image_folders(gt, "GT")
@@ -57,7 +58,10 @@ def pair_folders(pred: str | Path, gt: str | Path) -> tuple[list[ImageFiles], tu
         if not gts:
             raise InputError(f"{gt / name}: holds no {SUFFIX} file; expected one alpha per person; add or remove it")
         missing = not (pred / name).is_dir()
-        images.append(ImageFiles(name, () if missing else _alphas(pred / name), gts, missing))
+        preds = () if missing else _alphas(pred / name)
+        if not preds and not missing and (others := _other_files(pred / name)):
+            raise InputError(f"{pred / name}: found {some(others)} but no {SUFFIX} file; expected alphas as NN{SUFFIX}")
+        images.append(ImageFiles(name, preds, gts, missing))
     return images, tuple(sorted(set(pred_names) - set(gt_names)))
 
 
@@ -158,6 +162,10 @@ def _alphas(folder: Path) -> tuple[Path, ...]:
     return tuple(
         sorted(path for path in folder.iterdir() if path.suffix.lower() == SUFFIX and not path.name.startswith("."))
     )
+
+
+def _other_files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def _size(shape: tuple[int, ...]) -> str:

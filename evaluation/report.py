@@ -165,7 +165,7 @@ def _worst_images(evaluation: Evaluation, results: Sequence[ImageResult], thresh
             f'<div class="strip">{figures}</div></article>'
         )
     return (
-        f"<section><h2>The {len(results)} worst images</h2>"
+        f"<section><h2>Worst images ({len(results)} of {len(files)})</h2>"
         '<p class="note">Colours follow the true instance; a prediction without one is grey. Error: the largest '
         f"|prediction − truth| over the instances, {_legend()}</p>"
         f"{''.join(cards)}</section>"

@@ -25,7 +25,7 @@ class Options:
         protocol: a name of ``protocols.PROTOCOLS``.
         workers: images in flight; 0: one per core this process may use.
         resize: bring predictions to the size of the truth instead of refusing another size.
-        trimaps: for protocol "trimap": folder of given trimaps; None: bands made from the true alphas,
+        trimaps: for protocol "trimap": folder of given trimaps; None: bands are made from the true alphas.
         trimap_width: pixels wide, see ``errors.unknown_band``.
         progress: show a progress bar on standard error.
     """

@@ -119,7 +119,7 @@ def to_csv(evaluation: Evaluation, thresholds: Sequence[float]) -> str:
     return text.getvalue()
 
 
-def _write_instances(writer, result: ImageResult, measures: Sequence[str], thresholds: Sequence[float]) -> None:
+def _write_instances(writer: Any, result: ImageResult, measures: Sequence[str], thresholds: Sequence[float]) -> None:
     nothing = [""] * (1 + len(measures))
     misses = [0] * len(thresholds)
     by_gt = {pair.gt: pair for pair in result.pairs}

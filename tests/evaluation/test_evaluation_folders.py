@@ -93,6 +93,12 @@ def test_folders_that_cannot_be_evaluated(write_set, tmp_path):
     (gt / "0001").mkdir()
     with pytest.raises(InputError, match=r"0001: holds no \.png file"):
         evaluate_folders(pred, gt)
+    (gt / "0001").rmdir()
+    (pred / "0000" / "mattes.npz").touch()
+    for path in (pred / "0000").glob("*.png"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"pred/0000: found mattes\.npz but no \.png"):
+        evaluate_folders(pred, gt)
 
 
 def test_files_that_cannot_be_evaluated(write_set, tmp_path):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import doctest
+
 import numpy as np
 import plain_imq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation import quality
 from evaluation.eval import average_precision
 from evaluation.protocols import PROTOCOLS
 from evaluation.quality import ImqCounts, evaluate_image
@@ -175,3 +178,9 @@ def test_figures_do_not_depend_on_where_arrays_lie_in_memory():
             moved.append(place)
         seen.add(tuple(counts_of([(moved[:3], moved[3:])]).to_numbers()))
     assert len(seen) == 1
+
+
+def test_the_documented_example_runs():
+    outcome = doctest.testmod(quality)
+    assert outcome.attempted >= 4
+    assert outcome.failed == 0
