@@ -95,6 +95,11 @@ def build_trainer(config: Any, *, stage: int, device: torch.device) -> Trainer:
     train, log = config.train, config.log
     if train.precision == "fp16" and device.type != "cuda":
         raise InputError(f"train.precision: fp16 needs CUDA, the device is {device}; use bf16 or fp32")
+    joined = config.model.batch_size * (distributed.world_size() if train.sync_bn else 1)
+    if stage == 1 and joined < 2:
+        raise InputError(
+            f"model.batch_size: found {config.model.batch_size}, expected at least 2 in stage 1: batch norm needs them"
+        )
     if train.num_threads:
         torch.set_num_threads(train.num_threads)
     dataset = build_train_dataset(config.data, stage=stage, seed=train.seed)

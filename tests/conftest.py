@@ -1,0 +1,115 @@
+"""What several test modules share: the recorded weights, a small network, a small data set, running a command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from networks import InstMatt
+from networks.checkpoint import to_published, write_checkpoint
+from tests.golden import golden_state
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = ROOT / "datasets" / "sample"
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a Python command of the project from the repository root, with one thread per process."""
+
+    def command(*arguments: object, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "60", **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def golden_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Checkpoint files in the published layout with the recorded weights, by gain."""
+    folder = tmp_path_factory.mktemp("golden")
+
+    def path(gain: int) -> Path:
+        file = folder / f"gain{gain}.pth"
+        if not file.exists():
+            state = {f"module.{name}": value for name, value in golden_state(gain).items()}
+            extra = {"iter": 50000, "loss": 0.1, "opt_state_dict": {}, "lr_state_dict": {}}
+            write_checkpoint(file, {**extra, "state_dict": state})
+        return file
+
+    return path
+
+
+def small_network(*, refiner: bool = True, seed: int = 0) -> InstMatt:
+    """A network of an eighth of the width whose heads are scaled so that its mattes are not all grey."""
+    torch.manual_seed(seed)
+    network = InstMatt(width=0.125, refiner=refiner)
+    with torch.no_grad():
+        for head in (network.decoder.refine_OS1, network.decoder.refine_OS4, network.decoder.refine_OS8):
+            head[3].weight.mul_(8)
+            head[3].bias.copy_(torch.tensor([-0.5, -0.5, 0.5]))
+    return network
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stage-2 checkpoint of the small network."""
+    path = tmp_path_factory.mktemp("small") / "small.pth"
+    write_checkpoint(path, {"iter": 0, "loss": None, "state_dict": to_published(small_network().state_dict())})
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_set(tmp_path_factory: pytest.TempPathFactory, run: Callable) -> Path:
+    """Six composites of 192 pixels made from the sample people, in the five-filelist layout."""
+    folder = tmp_path_factory.mktemp("data") / "set"
+    done = run(
+        "-m", "misc.synthesize", "--people", SAMPLE / "people", "--backgrounds", SAMPLE / "backgrounds",
+        "--output", folder, "--images", 6, "--size", 192, "--people-per-image", "2-3", "--seed", 3,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, small_set: Path) -> Callable[..., Path]:
+    """Writes an experiment file for a tiny training on the small set; keyword arguments are further TOML lines."""
+
+    def write(name: str = "tiny", **sections: str) -> Path:
+        lists = {"alpha": "alpha", "merged": "image", "mask": "mask", "fg": "fg", "bg": "bg"}
+        data = "\n".join(f'train_{key} = "{small_set / file}.txt"' for key, file in lists.items())
+        tests = "\n".join(f'test_{key} = "{small_set / lists[key]}.txt"' for key in ("alpha", "merged", "mask"))
+        logs = "\n".join(f'{key}_path = "{tmp_path / key}"' for key in ("logging", "tensorboard", "checkpoint"))
+        path = tmp_path / f"{name}.toml"
+        path.write_text(
+            f'version = "{name}"\n'
+            f"[model]\nbatch_size = 2\n{sections.get('model', '')}\n[model.arch]\nwidth = 0.125\n"
+            "[train]\ntotal_step = 6\nwarmup_step = 2\nG_lr = 1e-3\nval_step = 0\nnum_threads = 1\nrefine_window = 64\n"
+            f"{sections.get('train', '')}\n"
+            f"[data]\n{data}\n{tests}\nworkers = 0\ncrop_size = 96\n{sections.get('data', '')}\n"
+            f"[log]\n{logs}\nlogging_step = 1\ncheckpoint_step = 2\n{sections.get('log', '')}\n"
+        )
+        return path
+
+    return write
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Undo what a test does to the number of threads."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
