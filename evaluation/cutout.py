@@ -48,6 +48,7 @@ class Box(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
+        """Whether the box holds no pixel."""
         return self.bottom <= self.top or self.right <= self.left
 
 

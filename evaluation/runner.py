@@ -57,6 +57,7 @@ class Evaluation:
 
     @property
     def protocol(self) -> Protocol:
+        """The protocol the folders were evaluated with."""
         return PROTOCOLS[self.options.protocol]
 
     @property
