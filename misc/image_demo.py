@@ -1,0 +1,185 @@
+"""Find the people in photographs: one binary mask per person, the input that the matting network refines.
+
+    python -m misc.image_demo --input photos/*.jpg --output masks
+
+writes OUTPUT/<image name>/NN.png (0 or 255), best score first; misc/gen_filelist.py then pairs masks and photographs.
+Uses detectron2 where it is installed, else torchvision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from tqdm import tqdm
+
+from misc.detectors import Detector, build_detector, select
+from misc.errors import InputError, run_script
+from misc.image_io import read_image, write_image
+
+PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def find_photographs(inputs: Iterable[str | Path]) -> list[Path]:
+    """Photographs among files and folders, each image name once.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        InputError: no photograph, or two that would share an output folder.
+    """
+    found: dict[str, Path] = {}
+    entries = [Path(entry) for entry in inputs]
+    for entry in entries:
+        if not entry.exists():
+            raise FileNotFoundError(f"{entry}: no such file or folder; expected photographs")
+        files = [entry] if entry.is_file() else sorted(entry.iterdir())
+        for path in files:
+            if entry.is_dir() and (path.suffix.lower() not in PHOTOGRAPHS or path.name.startswith(".")):
+                continue
+            if found.setdefault(path.stem, path).absolute() != path.absolute():
+                raise InputError(
+                    f"{path}: same image name as {found[path.stem]}; both would write to one folder, rename one"
+                )
+    if not found:
+        raise InputError(
+            f"{', '.join(map(str, entries))}: no photographs; expected files ending with {' '.join(PHOTOGRAPHS)}"
+        )
+    return list(found.values())
+
+
+def write_masks(folder: Path, masks: Sequence[np.ndarray]) -> None:
+    """Put masks into ``folder`` as 00.png, 01.png …, all or none; numbered files of an earlier run go.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name[:80]}.", dir=folder.parent) as name:
+        fresh = Path(name) / "masks"
+        for number, mask in enumerate(masks):
+            write_image(fresh / f"{number:02d}.png", mask)
+        if folder.is_dir():
+            for path in folder.iterdir():
+                if re.fullmatch(r"\d+\.png", path.name):
+                    path.unlink()
+            for path in sorted(fresh.glob("*.png")):
+                path.rename(folder / path.name)
+        elif masks:
+            fresh.rename(folder)
+
+
+def detect(
+    detector: Detector,
+    photographs: Sequence[Path],
+    output: Path,
+    *,
+    classes: Sequence[str],
+    min_score: float,
+    min_area: float,
+    resume: bool = False,
+    progress: bool = True,
+) -> tuple[list[str], list[str]]:
+    """Write the masks of every photograph.
+
+    Args:
+        detector: the segmenter.
+        photographs: files of different stems.
+        output: folder to write to.
+        classes: class names to keep.
+        min_score: smallest score to keep.
+        min_area: smallest area to keep, share of the image.
+        resume: leave photographs alone whose folder exists.
+        progress: show a progress bar.
+
+    Returns:
+        Names of photographs without people, and one line about each that cannot be read.
+
+    Raises:
+        OSError: a mask cannot be written.
+    """
+    empty, unreadable = [], []
+    for path in tqdm(photographs, unit="image", disable=not progress):
+        folder = output / path.stem
+        if resume and folder.is_dir():
+            continue
+        try:
+            image = read_image(path)
+        except (InputError, FileNotFoundError) as error:
+            unreadable.append(str(error))
+            continue
+        found = detector(image)
+        size = (image.shape[0], image.shape[1])
+        masks = select(found, size, classes=classes, min_score=min_score, min_area=min_area)
+        write_masks(folder, masks)
+        if not masks:
+            empty.append(path.stem)
+    return empty, unreadable
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    add = parser.add_argument
+    add("--input", nargs="+", required=True, metavar="PATH", help="photographs, or folders of them")
+    add("--output", required=True, metavar="FOLDER", help="where to write <image name>/NN.png")
+    add("--backend", default="auto", choices=("auto", "detectron2", "torchvision"), help="segmenter (default: auto)")
+    add("--confidence-threshold", type=float, default=0.7, help="smallest score to keep (default: 0.7)")
+    add("--min-area", type=float, default=0.02, help="smallest share of the image to keep (default: 0.02)")
+    add("--classes", default="person", help="class names to keep, separated by commas (default: person)")
+    add("--weights", metavar="FILE", help="weights of the segmenter (default: its own, downloaded)")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to run (default: auto)")
+    add("--resume", action="store_true", help="skip photographs whose folder of masks exists")
+    add("--config-file", metavar="FILE", help="detectron2 configuration, a file or a name of its model zoo")
+    add("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="detectron2 options; must come last")
+    return parser
+
+
+def main() -> int:
+    """Command line to :func:`detect`; 1 if a photograph could not be read."""
+    args = build_parser().parse_args()
+    for flag, share in (("--confidence-threshold", args.confidence_threshold), ("--min-area", args.min_area)):
+        if not 0 <= share <= 1:
+            raise InputError(f"{flag} {share}: expected a number from 0 to 1")
+    photographs = find_photographs(args.input)
+    classes = [name.strip() for name in args.classes.split(",") if name.strip()]
+    detector = build_detector(
+        args.backend,
+        weights=args.weights,
+        device=args.device,
+        min_score=args.confidence_threshold,
+        config_file=args.config_file,
+        options=args.opts,
+    )
+    unknown = [name for name in classes if name not in detector.categories]
+    if unknown or not classes:
+        known = ", ".join(name for name in detector.categories if not name.startswith(("__", "N/A")))
+        raise InputError(f"--classes {args.classes}: found no class {', '.join(unknown)!r}; expected some of {known}")
+    empty, unreadable = detect(
+        detector,
+        photographs,
+        Path(args.output),
+        classes=classes,
+        min_score=args.confidence_threshold,
+        min_area=args.min_area,
+        resume=args.resume,
+    )
+    for name in empty:
+        print(f"nobody found, no masks written: {name}", file=sys.stderr)
+    for line in unreadable:
+        print(f"error: {line}", file=sys.stderr)
+    print(
+        f"{args.output}: masks of {len(photographs) - len(empty) - len(unreadable)} of {len(photographs)} photographs"
+    )
+    return 1 if unreadable else 0
+
+
+if __name__ == "__main__":
+    run_script(main)
