@@ -1,7 +1,7 @@
 """Build a training or test set from cut-out people and backgrounds.
 
     python -m misc.synthesize --people datasets/sample/people --backgrounds datasets/sample/backgrounds \\
-        --output datasets/synthetic --images 2000
+        --output datasets/train --images 2000
 
 Writes the layout that training reads (datasets/README.md): images, alphas, fgs, bgs, masks, five filelists and
 manifest.json. Image number i depends on the seed and on i alone, not on the number of workers, so that an interrupted
