@@ -94,7 +94,9 @@ class MattingDataset(Dataset[Sample]):
         if not 0 <= index < len(self.records):
             raise IndexError(index)
         if get_worker_info() is not None:
-            cv2.setNumThreads(1)  # the workers are the parallelism; OpenCV's pool on top only gets in their way
+            # The workers are the parallelism, so no threads inside. 0, not 1: in a forked process 1 waits for ever for
+            # the threads of the parent's pool, which did not come along; 0 goes round the pool.
+            cv2.setNumThreads(0)
         rng = np.random.default_rng([self.seed, epoch, index])
         try:
             item: Any = load_scene(self.records[index])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -27,23 +29,16 @@ class FormTargets:
 
     def __call__(self, scene: Scene, rng: np.random.Generator) -> Sample:
         masks = [self._perturb(m, scene, rng) if made else m for m, made in zip(scene.masks, scene.made)]
-        # A trace of weight gives a group a colour where none of its members is seen.
-        weights = [alpha + np.float32(1e-6) for alpha in scene.alphas]
-        weighted = [fg * weight[..., None] for fg, weight in zip(scene.fgs, weights)]
-        bg = _background(scene.bgs, weights)
+        mean_of = _MeanColors(scene.fgs, scene.alphas)
+        bg = _MeanColors(scene.bgs, scene.alphas)(range(len(scene.bgs)))  # one, or one per instance
         guidance, mattes, colors, trimaps = [], [], [], []
         for target in scene.targets:
             reference = [i for i in range(len(scene.alphas)) if i not in target]
-            groups = (list(target), reference)
             seen = [masks[i] for i in reference if i not in scene.hidden]
             tri_mask = _tri_mask([masks[i] for i in target], seen)
             guidance.append(np.stack([self._perturb(channel, scene, rng) for channel in tri_mask]))
             mattes.append(tri_matte([scene.alphas[i] for i in target], [scene.alphas[i] for i in reference]))
-            colors.append(
-                np.stack(
-                    [_mean_color([weighted[i] for i in g], [weights[i] for i in g], bg.shape) for g in groups] + [bg]
-                )
-            )
+            colors.append(np.stack([mean_of(target), mean_of(reference), bg]))
             trimaps.append(random_trimap(mattes[-1][0], rng, kernel=self.trimap_kernel))
         return Sample(
             name=scene.name,
@@ -108,18 +103,29 @@ def _tri_mask(targets: list[np.ndarray], references: list[np.ndarray]) -> np.nda
     return tri_masks(np.stack([target, reference]))[0].clip(0, 1).astype(np.uint8)
 
 
-def _mean_color(weighted: list[np.ndarray], weights: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """Weighted mean of colours, (H, W, 3) uint8; black for an empty group."""
-    if not weighted:
-        return np.zeros(shape, np.uint8)
-    if len(weighted) == 1:
-        return np.rint(weighted[0] / weights[0][..., None]).astype(np.uint8)
-    total = np.add.reduce(weights)[..., None]
-    return np.rint(np.add.reduce(weighted) / total).astype(np.uint8)
+class _MeanColors:
+    """Alpha-weighted means of (H, W, 3) uint8 colours. Products are kept, for stage 2 asks for every subset of K - 1.
 
+    Of backgrounds estimated per instance, each thus counts most at its own instance.
+    """
 
-def _background(bgs: list[np.ndarray], weights: list[np.ndarray]) -> np.ndarray:
-    """The background; of one per instance, each counts most where its instance is, for there it was estimated."""
-    if len(bgs) == 1:
-        return bgs[0]
-    return _mean_color([bg * weight[..., None] for bg, weight in zip(bgs, weights)], weights, bgs[0].shape)
+    def __init__(self, colors: list[np.ndarray], alphas: list[np.ndarray]) -> None:
+        self.colors = colors
+        self.alphas = alphas
+        self.weighted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def __call__(self, members: Sequence[int]) -> np.ndarray:
+        """Mean colours of some instances, (H, W, 3) uint8; black for none."""
+        if not members:
+            return np.zeros_like(self.colors[0])
+        if len(members) == 1:
+            return self.colors[members[0]]
+        products, weights = zip(*(self._product(i) for i in members))
+        return np.rint(np.add.reduce(products) / np.add.reduce(weights)).astype(np.uint8)
+
+    def _product(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        if index not in self.weighted:
+            # A trace of weight gives a colour to where none of the members is seen.
+            weight = (self.alphas[index] + np.float32(1e-6))[..., None]
+            self.weighted[index] = (self.colors[index] * weight, weight)
+        return self.weighted[index]
