@@ -42,7 +42,7 @@ _CHOICES: dict[str, Sequence[Any]] = {
     "model.arch.encoder": ("res_shortcut_encoder_29",),
     "model.arch.decoder": ("res_shortcut_decoder_22_3ch",),
     "model.arch.refiner": ("multi_inst_refiner", ""),
-    "train.precision": ("fp32", "bf16", "fp16"),
+    "train.precision": ("fp32", "bf16", "fp16", "auto"),
     "train.best_metric": ("MAD", "MSE", "Grad", "Conn"),
     "log.logging_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
 }

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from misc.errors import InputError
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is worth it: GPUs from Ampere on, CPUs with AVX-512 BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu" or not Path("/proc/cpuinfo").is_file():
+        return False
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def select_device(name: str = "auto") -> torch.device:

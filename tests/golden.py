@@ -10,7 +10,12 @@ import numpy as np
 import torch
 
 GOLDEN = Path(__file__).parent / "fixtures" / "golden"
-HEADS = ("decoder.refine_OS1.3.weight", "decoder.refine_OS4.3.weight", "decoder.refine_OS8.3.weight", "refiner.head.weight")
+HEADS = (
+    "decoder.refine_OS1.3.weight",
+    "decoder.refine_OS4.3.weight",
+    "decoder.refine_OS8.3.weight",
+    "refiner.head.weight",
+)
 
 
 def published_shapes() -> dict[str, tuple[int, ...]]:

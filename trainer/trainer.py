@@ -18,6 +18,7 @@ from config import to_plain
 from dataloader.batch import MattingBatch
 from evaluation.quality import ImqCounts
 from misc import distributed
+from misc.device import fast_bf16
 from misc.errors import RunError
 from misc.logger import RunLogger
 from trainer.checkpoint import BEST, LAST, TrainingState
@@ -25,7 +26,6 @@ from trainer.pictures import strip
 from trainer.schedule import learning_rate
 from trainer.validate import quality_table
 
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 STOP_CHECK = 10  # steps between looks at whether some process was asked to stop
 
 
@@ -63,7 +63,7 @@ class Trainer:
         self.logger = logger
         self.folder = folder
         self.device = device
-        self.dtype = PRECISIONS[config.train.precision]
+        self.dtype = autocast_type(config.train.precision, device)
         self.parameters = [p for p in task.parameters() if p.requires_grad]
 
     def run(self) -> bool:
@@ -176,6 +176,13 @@ class Trainer:
         if distributed.is_main():
             self.state.save(self.folder / name, to_plain(self.config))
         distributed.barrier()
+
+
+def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """The type of autocast for ``train.precision``; ``None`` for float32 throughout."""
+    if precision == "auto":
+        precision = "bf16" if fast_bf16(device) else "fp32"
+    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 @contextmanager

@@ -1,0 +1,142 @@
+"""The two stages: that they learn, what they leave alone, what they draw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from config import load_config
+from dataloader.batch import MattingBatch
+from networks import InstMatt
+from networks.progressive import FusedMatte
+from tests.conftest import small_network
+from trainer.tasks import MutualGuidanceTask, RefinementTask, sample_generators
+
+
+def batch_of(counts: list[int], size: int = 96, seed: int = 0) -> MattingBatch:
+    """Discs on noise: image b has counts[b] instances with soft edges."""
+    rng = torch.Generator().manual_seed(seed)
+    rows = torch.arange(size).float()
+    guidance, mattes, colors, images, index = [], [], [], [], []
+    for b, count in enumerate(counts):
+        centres = torch.rand(count, 2, generator=rng) * size
+        distance = ((rows[:, None] - centres[:, :1, None]) ** 2 + (rows - centres[:, 1:, None]) ** 2).sqrt()
+        alphas = ((size / 4 - distance) / 6 + 0.5).clamp(0, 1)
+        alphas = alphas / alphas.sum(0).clamp(min=1)
+        masks = (alphas > 0.5).float()
+        palette = torch.rand(count + 1, 3, 1, 1, generator=rng).expand(-1, -1, size, size)
+        rest = 1 - alphas.sum(0)
+        images.append((alphas[:, None] * palette[:count]).sum(0) + rest * palette[count])
+        for k in range(count):
+            others = alphas.sum(0) - alphas[k]
+            mattes.append(torch.stack([alphas[k], others, rest]))
+            total = masks.sum(0)
+            guidance.append(torch.stack([masks[k], total - masks[k], 1 - total]))
+            mixed = (alphas[:, None] * palette[:count]).sum(0) - alphas[k] * palette[k]
+            colors.append(torch.stack([palette[k], mixed / others.clamp(min=1e-6), palette[count]]))
+            index.append(b)
+    tri = torch.stack(mattes)
+    target = tri[:, :1]
+    trimap = torch.where(target == 0, 0.0, torch.where(target == 1, 1.0, 0.5))
+    names = [f"image{b}" for b in range(len(counts))]
+    return MattingBatch(
+        torch.stack(images), torch.stack(guidance), tri, torch.stack(colors), trimap, torch.tensor(index), names
+    )
+
+
+def train_config(*overrides: str) -> Any:
+    return load_config(None, ["train.refine_window=64", "train.warmup_step=0", *overrides]).train
+
+
+def steps(task: torch.nn.Module, batch: MattingBatch, count: int, rate: float = 3e-3) -> list[float]:
+    optimizer = torch.optim.Adam([p for p in task.parameters() if p.requires_grad], lr=rate)
+    losses = []
+    for step in range(count):
+        result = task(batch, step)
+        optimizer.zero_grad()
+        result["loss"].backward()
+        optimizer.step()
+        losses.append(float(result["loss"].detach()))
+    return losses
+
+
+def test_stage1_learns_one_batch() -> None:
+    task = MutualGuidanceTask(small_network(refiner=False), train_config()).train()
+    losses = steps(task, batch_of([1, 1, 1]), 25)
+    assert min(losses[-5:]) < 0.6 * losses[0]
+
+
+def test_stage2_learns_and_leaves_the_base_network_alone() -> None:
+    network = small_network()
+    task = RefinementTask(network, train_config("train.refine_iterations=2")).train()
+    base = {k: v.clone() for k, v in network.state_dict().items() if not k.startswith("refiner.")}
+    before = {k: v.clone() for k, v in network.refiner.state_dict().items()}
+    losses = steps(task, batch_of([2, 3]), 25, rate=1e-2)
+    assert min(losses[-5:]) < 0.8 * losses[0]
+    after = network.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in base.items())
+    assert all(not torch.equal(tensor, network.refiner.state_dict()[name]) for name, tensor in before.items())
+    assert not network.encoder.training
+
+
+def test_weight_of_a_term_scales_it_and_zero_leaves_it_out() -> None:
+    batch = batch_of([1, 1])
+    once = MutualGuidanceTask(small_network(refiner=False), train_config())(batch, 0)["terms"]
+    twice = MutualGuidanceTask(small_network(refiner=False), train_config("train.lap_weight=2"))(batch, 0)["terms"]
+    without = MutualGuidanceTask(small_network(refiner=False), train_config("train.comp_weight=0"))(batch, 0)["terms"]
+    assert twice["lap"] == pytest.approx(2 * float(once["lap"]), rel=1e-5)
+    assert twice["rec"] == pytest.approx(float(once["rec"]), rel=1e-5)
+    assert set(once) == {"rec", "lap", "comp", "alpha"}
+    assert "comp" not in without
+
+
+def test_loss_region_moves_from_trimap_to_prediction() -> None:
+    batch = batch_of([1] * 8, size=64)
+    task = MutualGuidanceTask(small_network(refiner=False), train_config("train.warmup_step=10"))
+    ones = torch.ones(8, 1, 64, 64)
+    fused = FusedMatte(ones, ones, ones)
+    trimap = (batch.trimap == 0.5).float()
+
+    def regions(step: int) -> list[bool]:
+        weights = task._weights(batch, fused, step, sample_generators(0, step, 8))["os1"]
+        return [bool(torch.equal(weights[n], trimap[n])) for n in range(8)]
+
+    assert all(regions(0))
+    assert all(regions(9))
+    assert not any(regions(30))
+    middle = [flag for step in range(10, 30) for flag in regions(step)]
+    assert 0.3 < sum(middle) / len(middle) < 0.7
+
+
+def test_draws_depend_on_step_and_sample_only() -> None:
+    def draws(step: int, count: int) -> list[float]:
+        return [rng.random() for rng in sample_generators(0, step, count)]
+
+    assert draws(5, 4) == draws(5, 4)
+    assert draws(5, 4)[:2] == draws(5, 2)
+    assert not set(draws(5, 4)) & set(draws(6, 4))
+    batch = batch_of([1, 1])
+    task = MutualGuidanceTask(small_network(refiner=False).eval(), train_config("train.warmup_step=4"))
+    assert len({float(task(batch, 8)["loss"].detach()) for _ in range(2)}) == 1
+    assert len({float(task(batch, step)["loss"].detach()) for step in range(4, 12)}) > 1
+
+
+def test_stage2_needs_a_refiner() -> None:
+    with pytest.raises(ValueError, match="refiner"):
+        RefinementTask(InstMatt(width=0.125, refiner=False), train_config())
+
+
+def test_batched_images_equal_single_ones_in_stage2() -> None:
+    network = small_network()
+    task = RefinementTask(network, train_config("train.refine_iterations=1")).eval()
+    first, second, both = batch_of([2]), batch_of([3], seed=1), None
+    both = MattingBatch(
+        *(torch.cat([getattr(first, f), getattr(second, f)]) for f in ("image", "guidance", "tri_matte", "colors", "trimap")),
+        image_index=torch.tensor([0, 0, 1, 1, 1]),
+        names=["a", "b"],
+    )  # fmt: skip
+    together = float(task(both, 0)["loss"])
+    apart = (float(task(first, 0)["loss"]) + float(task(second, 0)["loss"])) / 2
+    assert together == pytest.approx(apart, rel=1e-4)
