@@ -97,7 +97,7 @@ def detect(
         min_score: smallest score to keep.
         min_area: smallest area to keep, share of the image.
         resume: leave photographs alone whose folder exists.
-        progress: show a progress bar.
+        progress: show a progress bar where standard error is a terminal.
 
     Returns:
         Names of photographs without people, and one line about each that cannot be read.
@@ -106,7 +106,7 @@ def detect(
         OSError: a mask cannot be written.
     """
     empty, unreadable = [], []
-    for path in tqdm(photographs, unit="image", disable=not progress):
+    for path in tqdm(photographs, unit="image", disable=None if progress else True):
         folder = output / path.stem
         if resume and folder.is_dir():
             continue

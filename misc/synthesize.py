@@ -105,7 +105,7 @@ def synthesize(
         contact_share: smallest share of images in which people touch.
         max_enlarge: largest enlargement of a cut-out.
         workers: processes; 0 and 1 work in this one.
-        progress: show a progress bar.
+        progress: show a progress bar where standard error is a terminal.
 
     Returns:
         How many images were made now.
@@ -131,7 +131,7 @@ def synthesize(
     _claim_folder(job, {"split": split, "test_fraction": test_fraction if split != "all" else None})
     todo = [index for index in range(start, start + images) if not _record_path(job.output, index).is_file()]
     made = 0
-    for _ in tqdm(_run(job, todo, workers), total=len(todo), unit="image", disable=not progress):
+    for _ in tqdm(_run(job, todo, workers), total=len(todo), unit="image", disable=None if progress else True):
         made += 1
     _finish(job.output)
     return made

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from misc.compose import Composite, ComposeParams, Cutout, compose, fill_color, paste, quantize, render
+from misc.compose import ComposeParams, Composite, Cutout, compose, fill_color, paste, quantize, render
 from misc.layout import LayoutError, Placement, outlines
 from misc.sources import find_backgrounds, find_people, load_cutout
 

@@ -1,0 +1,239 @@
+"""The data set script: layout, independence of workers and interruptions, identity split, one line per bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from dataloader.filelists import pair_training, read_filelist
+from misc.errors import InputError
+from misc.image_io import read_alpha, read_image, read_mask, write_image
+from misc.sources import find_backgrounds, find_people, load_cutout, split_sources
+from misc.synthesize import parse_counts, synthesize
+
+SAMPLE = Path(__file__).parents[2] / "datasets" / "sample"
+SMALL = {"size": 160, "progress": False, "people_per_image": {2: 2.0, 3: 1.0}}
+
+
+def _make(output: Path, **options: object) -> int:
+    arguments: dict = {**SMALL, "images": 4, **options}
+    return synthesize([SAMPLE / "people"], [SAMPLE / "backgrounds"], output, **arguments)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("synthesize") / "set"
+    assert _make(folder) == 4
+    return folder
+
+
+def test_training_lists_pair_and_layers_recompose_the_photograph(made: Path):
+    lists = {f"{kind}s": read_filelist(made / f"{kind}.txt") for kind in ("alpha", "image", "mask", "fg", "bg")}
+    assert len(lists["alphas"]) == len(lists["images"]) == len(lists["fgs"]) == len(lists["bgs"])
+    records = pair_training(**lists)
+    assert [record.name for record in records] == ["000000", "000001", "000002", "000003"]
+    for record in records:
+        image = read_image(record.image).astype(np.float64)
+        assert max(image.shape[:2]) == 160
+        alphas = [read_alpha(path) for path in record.alphas]
+        rest = 1 - sum(alphas)
+        assert rest.min() > -1e-6
+        assert 2 <= len(alphas) <= 3
+        layers = sum(a[..., None] * read_image(fg) for a, fg in zip(alphas, record.fgs, strict=True))
+        recomposed = layers + rest[..., None] * read_image(record.bgs[0])
+        assert np.abs(recomposed - image).mean() < 2  # JPEG, three times
+        for mask in record.masks:
+            assert set(np.unique(read_mask(mask))) <= {0, 255}
+
+
+def test_filelists_are_relative_so_a_set_can_be_moved(made: Path, tmp_path: Path):
+    assert (made / "alpha.txt").read_text().splitlines()[0] == "alphas/000000/00.png"
+    moved = shutil.copytree(made, tmp_path / "moved")
+    assert read_filelist(moved / "alpha.txt")[0].is_relative_to(moved)
+
+
+def test_manifest_names_options_and_sources_without_machine_paths(made: Path):
+    manifest = json.loads((made / "manifest.json").read_text())
+    assert manifest["recipe"]["seed"] == 0
+    assert [image["name"] for image in manifest["images"]] == ["000000", "000001", "000002", "000003"]
+    first = manifest["images"][0]
+    assert all(name.startswith("people/fg/pexels-photo-") for name in first["people"])
+    assert first["background"].startswith("backgrounds/")
+    assert str(SAMPLE) not in (made / "manifest.json").read_text()
+
+
+def test_workers_do_not_change_a_single_byte(made: Path, tmp_path: Path):
+    _make(tmp_path / "set", workers=2)
+    assert _files(tmp_path / "set") == _files(made)
+
+
+def test_interrupted_and_continued_equals_uninterrupted(made: Path, tmp_path: Path):
+    """A kill leaves whole files only; here image 2 had lost its record, half of its files and the lists."""
+    folder = shutil.copytree(made, tmp_path / "set")
+    (folder / "records" / "000" / "000002.json").unlink()
+    (folder / "alphas" / "000002" / "00.png").unlink()
+    shutil.rmtree(folder / "fgs" / "000002")
+    for path in [*folder.glob("*.txt"), folder / "manifest.json"]:
+        path.unlink()
+    assert _make(folder) == 1
+    assert _files(folder) == _files(made)
+
+
+def test_a_larger_number_extends_the_set_and_start_gives_the_same_images(made: Path, tmp_path: Path):
+    folder = shutil.copytree(made, tmp_path / "set")
+    assert _make(folder, images=6) == 2
+    assert _make(tmp_path / "tail", images=2, start=4) == 2
+    tail = _files(tmp_path / "tail")
+    whole = _files(folder)
+    assert all(whole[name] == data for name, data in tail.items() if "/" in name)
+    assert len(read_filelist(folder / "image.txt")) > len(read_filelist(made / "image.txt"))
+
+
+def test_a_folder_made_with_other_options_is_refused(made: Path):
+    with pytest.raises(InputError, match="another seed"):
+        _make(made, seed=1)
+
+
+def test_seed_changes_the_images(made: Path, tmp_path: Path):
+    _make(tmp_path / "set", images=1, seed=7)
+    name = "images/000000.jpg"
+    assert (tmp_path / "set" / name).read_bytes() != (made / name).read_bytes()
+
+
+def test_masks_none_leaves_masks_out(tmp_path: Path):
+    _make(tmp_path / "set", images=1, masks="none")
+    assert not (tmp_path / "set" / "masks").exists()
+    assert not (tmp_path / "set" / "mask.txt").exists()
+
+
+def test_train_and_test_share_nobody_and_no_background(tmp_path: Path):
+    for split in ("train", "test"):
+        _make(tmp_path / split, images=3, split=split, test_fraction=0.3)
+    used = {}
+    for split in ("train", "test"):
+        images = json.loads((tmp_path / split / "manifest.json").read_text())["images"]
+        used[split] = {name for image in images for name in [*image["people"], image["background"]]}
+    assert used["train"].isdisjoint(used["test"])
+
+
+def test_one_person_in_several_files_stays_on_one_side():
+    people = find_people([SAMPLE / "people"], identity=r"pexels-photo-(\d)")  # pretend the first digit is the person
+    backgrounds = find_backgrounds([SAMPLE / "backgrounds"])
+    sides = {split: split_sources(people, backgrounds, split=split, test_fraction=0.3) for split in ("train", "test")}
+    identities = {split: {person.identity for person in cast} for split, (cast, _) in sides.items()}
+    assert identities["train"].isdisjoint(identities["test"])
+    assert len(sides["train"][0]) + len(sides["test"][0]) == len(people)
+    assert len(identities["test"]) == round(0.3 * len({person.identity for person in people}))
+
+
+def test_rgba_cutouts_are_read_like_pairs(tmp_path: Path):
+    person = find_people([SAMPLE / "people"])[0]
+    cutout = load_cutout(person)
+    rgba = np.dstack([cutout.color, np.rint(cutout.alpha * 255).astype(np.uint8)])
+    write_image(tmp_path / "rgba" / "somebody.png", rgba)
+    again = load_cutout(find_people([tmp_path / "rgba"])[0])
+    assert np.array_equal(again.color, cutout.color)
+    assert np.abs(again.alpha - cutout.alpha).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [("2-4", {2: 1.0, 3: 1.0, 4: 1.0}), ("3", {3: 1.0}), ("2:0.5,5:0.1", {2: 0.5, 5: 0.1})],
+)
+def test_people_per_image_is_understood(text: str, counts: dict[int, float]):
+    assert parse_counts(text) == counts
+
+
+@pytest.mark.parametrize("text", ["", "5-2", "two", "2:0", "0-3", "2:nan", "2:0.5,3"])
+def test_people_per_image_nonsense_is_refused(text: str):
+    with pytest.raises(InputError, match="--people-per-image"):
+        parse_counts(text)
+
+
+# ------------------------------------------------------------------------------------------------------ bad input
+
+
+def _people(folder: Path, *, alpha: np.ndarray | None, fg: bytes | None = None) -> Path:
+    """Two people of the sample, the alpha of the first replaced or removed."""
+    for person in find_people([SAMPLE / "people"])[:2]:
+        for source, kind in ((person.color, "fg"), (person.alpha, "alpha")):
+            assert source is not None
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, folder / kind / source.name)
+    first = sorted((folder / "alpha").iterdir())[0]
+    first.unlink()
+    if alpha is not None:
+        cv2.imwrite(str(first), alpha)
+    if fg is not None:
+        sorted((folder / "fg").iterdir())[0].write_bytes(fg)
+    return folder
+
+
+def _bad_inputs(tmp_path: Path) -> dict[str, tuple[list[object], str]]:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    scenes, cast = SAMPLE / "backgrounds", SAMPLE / "people"
+    return {
+        "no such people": (["--people", tmp_path / "nobody", "--backgrounds", scenes], "nobody"),
+        "no cut-outs": (["--people", empty, "--backgrounds", scenes], "empty"),
+        "no backgrounds": (["--people", cast, "--backgrounds", empty], "empty"),
+        "no alpha": (["--people", _people(tmp_path / "a", alpha=None), "--backgrounds", scenes], "no alpha"),
+        "empty alpha": (
+            ["--people", _people(tmp_path / "b", alpha=np.zeros((470, 378), np.uint8)), "--backgrounds", scenes],
+            "nowhere above one half",
+        ),
+        "other size": (
+            ["--people", _people(tmp_path / "c", alpha=np.full((10, 20), 255, np.uint8)), "--backgrounds", scenes],
+            "20x10",
+        ),
+        "cut short": (
+            [
+                "--people",
+                _people(tmp_path / "d", alpha=np.full((470, 378), 255, np.uint8), fg=b"\xff\xd8\xff"),
+                "--backgrounds",
+                scenes,
+            ],
+            "pexels-photo-10988.jpg",
+        ),
+        "too few": (["--people", cast, "--backgrounds", scenes, "--people-per-image", "50"], "fewer than the 50"),
+        "size": (["--people", cast, "--backgrounds", scenes, "--size", 3], "--size 3"),
+        "fraction": (["--people", cast, "--backgrounds", scenes, "--test-fraction", 2], "--test-fraction"),
+        "identity": (["--people", cast, "--backgrounds", scenes, "--identity", "("], "--identity"),
+        "unwritable": (["--people", cast, "--backgrounds", scenes, "--output", SAMPLE / "README.md"], "README.md"),
+    }
+
+
+def test_bad_input_is_one_line_and_status_two(run: Callable, tmp_path: Path):
+    for what, (arguments, expected) in _bad_inputs(tmp_path).items():
+        output = [] if "--output" in arguments else ["--output", tmp_path / "out" / what.replace(" ", "_")]
+        counts = [] if "--people-per-image" in arguments else ["--people-per-image", 2]
+        done = run("misc/synthesize.py", "--images", 1, "--size", 128, *counts, *output, *arguments)
+        errors = done.stderr.splitlines()
+        assert done.returncode == 2, (what, done.stderr)
+        assert len(errors) == 1, (what, done.stderr)
+        assert errors[0].startswith("error: "), what
+        assert expected in errors[0], (what, errors[0])
+
+
+def test_people_who_never_fit_are_reported(tmp_path: Path):
+    """Two walls of alpha cannot be placed; the script says so instead of trying for ever."""
+    for name in ("a", "b"):
+        write_image(tmp_path / "walls" / f"{name}.png", np.full((60, 40, 4), 255, np.uint8))
+    with pytest.raises(InputError, match="no 2 people found who fit together"):
+        synthesize(
+            [tmp_path / "walls"],
+            [SAMPLE / "backgrounds"],
+            tmp_path / "out",
+            images=1,
+            **{**SMALL, "people_per_image": {2: 1.0}},
+        )
