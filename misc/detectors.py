@@ -129,11 +129,11 @@ class TorchvisionDetector:
         coco = MaskRCNN_ResNet50_FPN_Weights.COCO_V1
         self.categories: list[str] = coco.meta["categories"]
         self.device = device
+        state = _downloaded(coco) if weights is None else _local_state(weights)
         # Masks of weak detections are not even pasted: a hundred of them at full size take gigabytes.
         model = maskrcnn_resnet50_fpn(
             weights=None, weights_backbone=None, num_classes=len(self.categories), box_score_thresh=min_score
         )
-        state = _downloaded(coco) if weights is None else _local_state(weights)
         try:
             model.load_state_dict(state)
         except (RuntimeError, AttributeError, TypeError) as error:
@@ -178,7 +178,9 @@ def _local_state(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: not a PyTorch weight file; expected a state dictionary saved with torch.save"
         ) from None
-    return state.get("model", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: found {type(state).__name__}, expected a state dictionary saved with torch.save")
+    return state.get("model", state)
 
 
 class Detectron2Detector:
