@@ -56,9 +56,8 @@ def imitate_detector(
         others = solid[np.arange(len(solid)) != index].any(axis=0)
         masks.append(_one_mask(person, others, rng, params))
     missed = rng.random(len(masks)) < params.missing
-    if missed.all() or not any(mask is not None and not gone for mask, gone in zip(masks, missed, strict=True)):
-        return masks
-    return [None if gone else mask for mask, gone in zip(masks, missed, strict=True)]
+    left = [None if gone else mask for mask, gone in zip(masks, missed, strict=True)]
+    return left if any(mask is not None for mask in left) else masks
 
 
 def _one_mask(
