@@ -136,20 +136,33 @@ def test_without_drawn_changes_the_crop_is_a_cut_of_the_photograph(make_scene):
         np.testing.assert_array_equal(crop.alphas[1], scene.alphas[1][top : top + 64, left : left + 64])
 
 
-@pytest.mark.parametrize(("horizontal", "vertical"), [(1, False), (0, True)])
-def test_flips_mirror_every_layer(make_scene, horizontal, vertical):
+@pytest.mark.parametrize("seed", SEEDS)
+def test_photograph_and_colours_are_resampled_alike(make_scene, seed):
+    rng = np.random.default_rng(seed)
+    texture = rng.integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    scene = replace(make_scene(1), image=texture, fgs=[texture.copy()], bgs=[texture.copy()], targets=[(0,)])
+    crop = CropOnUnknown(64)(RandomAffine(rotation_min_side=0)(scene, rng), rng)
+    np.testing.assert_array_equal(crop.fgs[0], crop.image)
+    np.testing.assert_array_equal(crop.bgs[0], crop.image)
+
+
+def all_layers(scene):
+    return [scene.image, *scene.alphas, *scene.masks, *scene.fgs, *scene.bgs]
+
+
+@pytest.mark.parametrize(("flips", "mirror"), [((1, False), np.s_[:, ::-1]), ((0, True), np.s_[::-1])])
+def test_flips_mirror_every_layer(make_scene, flips, mirror):
     scene = SelectEach()(make_scene(2, height=96, width=96), np.random.default_rng(0))
-    affine = replace(KEEP_ALL, horizontal_flip=horizontal, vertical_flip=vertical)
-    for seed in SEEDS:
+    affine = replace(KEEP_ALL, horizontal_flip=flips[0], vertical_flip=flips[1])
+    mirrored = 0
+    for seed in range(20):
         rng = np.random.default_rng(seed)
-        flipped = CropOnUnknown(96)(affine(scene, rng), rng)
-        mirror = np.s_[:, ::-1] if horizontal else np.s_[::-1]
-        if vertical and np.array_equal(flipped.image, scene.image):  # drawn half the time only
-            mirror = np.s_[:]
-        for field in ("alphas", "masks", "fgs", "bgs"):
-            for layer, original in zip(getattr(flipped, field), getattr(scene, field)):
-                np.testing.assert_array_equal(layer, original[mirror])
-        np.testing.assert_array_equal(flipped.image, scene.image[mirror])
+        drawn = CropOnUnknown(96)(affine(scene, rng), rng)
+        flipped = not np.array_equal(drawn.image, scene.image)
+        mirrored += flipped
+        for layer, original in zip(all_layers(drawn), all_layers(scene), strict=True):
+            np.testing.assert_array_equal(layer, original[mirror] if flipped else original)
+    assert mirrored == 20 if flips[0] else 4 < mirrored < 16
 
 
 def test_only_large_photographs_are_rotated(make_scene):
