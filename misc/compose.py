@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from misc.layout import LayoutError, Placement, Sketch, draw_canvas, outlines, search
+from misc.layout import LayoutError, Placement, Sketch, draw_canvas, search
+from misc.outlines import outlines
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-BODY_IN_HEADS = 7.2  # height of a standing adult, in heads
+from misc.outlines import BODY_IN_HEADS, SOLID, Outline
+
 SKETCH_SIDE = 192  # longer side of the sketches that the search compares, pixels
-SOLID = 0.5  # alpha from which a pixel belongs to the person's outline
 TOUCHING = 0.02  # IoU on the sketch from which two people touch
 FACE_VISIBLE = 0.6  # smallest share of a head that others leave visible
 
@@ -36,91 +36,6 @@ class Placement:
     left: int
     top: int
     nearness: float
-
-
-@dataclass(frozen=True)
-class Outline:
-    """What placing a cut-out needs to know, in source pixels.
-
-    Attributes:
-        top, bottom, left, right: box of the person, half-open.
-        head: estimated size of the head.
-        cut_top: the head runs into the upper border.
-        limit: rows from here on show a cut edge and must lie below the canvas; ``None`` for a person seen whole.
-        pin: which side border must leave the canvas: -1 left, 0 neither, 1 right.
-    """
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-    head: float
-    cut_top: bool
-    limit: int | None
-    pin: int
-
-    @property
-    def height(self) -> int:
-        """Height of the person above the limit, source pixels."""
-        return (self.bottom if self.limit is None else self.limit) - self.top
-
-    def mirrored(self, width: int) -> Outline:
-        """The outline of the cut-out flipped left to right; ``width`` is its width."""
-        return replace(self, left=width - self.right, right=width - self.left, pin=-self.pin)
-
-
-def outlines(alpha: np.ndarray) -> list[Outline]:
-    """The ways in which a cut-out can be placed without a visible cut edge, the least demanding first.
-
-    Args:
-        alpha: (h, w) float32 in [0, 1].
-
-    Returns:
-        One outline per way: pinned to no side, the left one, the right one. Empty if there is none (a person cut
-        at both sides from the head down).
-    """
-    solid = alpha > SOLID
-    if not solid.any():
-        return []
-    rows, columns = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
-    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    head = _head_size(solid[top:bottom, left:right])
-    cut_top = bool(solid[:2].any(axis=0).sum() > 0.35 * head)
-    floor = alpha.shape[0] if solid[-2:].any(axis=0).sum() > 0.03 * (right - left) else None
-    first_cut = {-1: _first_cut_row(solid[:, :2]), 1: _first_cut_row(solid[:, -2:])}
-    mass = solid.sum()
-    found = []
-    for pin in (0, -1, 1):
-        if pin and first_cut[pin] is None:
-            continue
-        limits = [floor, *(row for side, row in first_cut.items() if side != pin)]
-        limit = min((row for row in limits if row is not None), default=None)
-        if limit is None or (limit - top >= 1.3 * head and solid[:limit].sum() >= 0.4 * mass):
-            found.append(Outline(top, bottom, left, right, head, cut_top, limit, pin))
-    return found
-
-
-def _first_cut_row(border: np.ndarray) -> int | None:
-    """First row at which the person runs into a side border, ``None`` if (almost) nowhere."""
-    rows = np.flatnonzero(border.any(axis=1))
-    return int(rows[0]) if len(rows) > 0.02 * len(border) else None
-
-
-def _head_size(solid: np.ndarray) -> float:
-    """Size of the head: the depth below the crown at which the outline has become no deeper than wide.
-
-    A head is about as wide as deep, shoulders are wider: the widths just below the crown give the head. Raised arms
-    make the estimate too large; the bounds keep it between that of a standing body and that of a close-up.
-    """
-    height = len(solid)
-    widths = solid.sum(axis=1).astype(np.float64)
-    low, high = max(1, int(height / (BODY_IN_HEADS + 1))), max(2, int(height * 0.6))
-    if solid.shape[1] < height / 1.8 and widths[-max(1, height // 20) :].mean() < 0.8 * widths.max():
-        return height / BODY_IN_HEADS  # a standing body: its height says more than its hair
-    for depth in range(low, high):
-        if np.median(widths[depth // 5 : max(depth * 9 // 10, 1)]) < depth:
-            return float(depth)
-    return float(high)
 
 
 @dataclass(frozen=True)
@@ -159,7 +74,7 @@ def draw_canvas(
     """Draw the perspective of a scene: portraits make it a near one, people seen whole a distant one.
 
     Args:
-        shapes: ways to place each person, as :func:`outlines` gives them.
+        shapes: ways to place each person, as :func:`misc.outlines.outlines` gives them.
         size: height and width of the canvas, pixels.
         rng: source of the draws.
         free_share: probability that people are strewn without a common perspective.
@@ -187,34 +102,36 @@ def _draw_placement(shape: Outline, canvas: Canvas, rng: np.random.Generator, *,
         width: width of the cut-out, source pixels.
     """
     height = canvas.height
-    head = canvas.head * float(np.exp(rng.normal(0, 0.12)))
-    crown = canvas.crown + float(rng.normal(0, 0.03)) * height
-    if not canvas.by_perspective:
-        head, crown = head * rng.uniform(0.7, 1.3), rng.uniform(0.03, 0.4) * height
-    if shape.limit is None and canvas.near:  # people seen whole stand behind portraits
-        head *= rng.uniform(0.4, 0.7)
+    head, crown = _draw_head(shape, canvas, rng)
     scale = head / shape.head
-    if shape.limit is None:
-        crown += max(0.0, 0.72 * height - (crown + scale * shape.height))  # nobody stands in the sky
-    elif not shape.cut_top:
-        # Sink until the cut edge is below the canvas; where that would hide too much, grow.
-        crown = max(0.02 * height, crown)
-        crown = max(crown, min(height - scale * shape.height, canvas.lowest_crown))
-    if shape.cut_top:
+    if shape.cut_top:  # from the upper border down, and to the lower one if cut there as well
+        if shape.limit is not None:
+            scale = max(scale, (height + 2) / max(shape.height - 1, 1))
         top = -int(np.ceil(scale * (shape.top + 1)))
     else:
+        if shape.limit is None:
+            crown += max(0.0, 0.72 * height - (crown + scale * shape.height))  # nobody stands in the sky
+        else:  # sink until the cut edge is below the canvas; where that would hide too much, grow
+            crown = max(crown, min(height - scale * shape.height, canvas.lowest_crown), 0.02 * height)
+            scale = max(scale, (height - crown + 2) / shape.height)
         top = int(np.floor(crown - scale * shape.top))
-    if shape.limit is not None:
-        needed = (height - crown + 1) / shape.height if not shape.cut_top else 0.0
-        scale = max(scale, needed)
-        top = top if shape.cut_top else int(np.floor(crown - scale * shape.top))
-        scale = max(scale, (height - top + 1) / shape.limit)
-    nearness = scale * shape.head * (2.0 if shape.limit is not None else 1.0)
     left = 0
     if shape.pin:
         beyond = 2 + rng.uniform(0, 0.1) * scale * width
         left = -int(np.ceil(beyond)) if shape.pin < 0 else int(np.ceil(canvas.width - scale * width + beyond))
+    nearness = scale * shape.head * (2.0 if shape.limit is not None else 1.0)
     return Placement(False, scale, left, top, nearness)
+
+
+def _draw_head(shape: Outline, canvas: Canvas, rng: np.random.Generator) -> tuple[float, float]:
+    """Draw the size of a person's head and the row of its crown, canvas pixels."""
+    head = canvas.head * float(np.exp(rng.normal(0, 0.12)))
+    crown = canvas.crown + float(rng.normal(0, 0.03)) * canvas.height
+    if not canvas.by_perspective:
+        head, crown = head * rng.uniform(0.7, 1.3), rng.uniform(0.03, 0.4) * canvas.height
+    if shape.limit is None and canvas.near:  # people seen whole stand behind portraits
+        head *= rng.uniform(0.4, 0.7)
+    return head, crown
 
 
 @dataclass(frozen=True)
@@ -307,7 +224,7 @@ def search(
 
     Args:
         alphas: (h, w) float32 of each cut-out.
-        ways: how each may be placed, see :func:`outlines`.
+        ways: how each may be placed, see :func:`misc.outlines.outlines`.
         sketch: an empty sketch of the canvas; filled.
         rng: source of the draws.
         flip: probability that a person is mirrored.

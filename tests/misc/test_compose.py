@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from misc.compose import ComposeParams, Composite, Cutout, compose, fill_color, paste, quantize, render
-from misc.layout import LayoutError, Placement, outlines
+from misc.layout import LayoutError, Placement
+from misc.outlines import outlines
 from misc.sources import find_backgrounds, find_people, load_cutout
 
 SAMPLE = Path(__file__).parents[2] / "datasets" / "sample"
