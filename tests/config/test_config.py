@@ -159,7 +159,7 @@ def test_bad_file_is_one_line_that_names_it(text: str, words: str, tmp_path: Pat
 def test_bad_override_names_the_command_line() -> None:
     with pytest.raises(InputError, match="command line: found 'total_step', expected KEY=VALUE"):
         load_config(None, ["total_step"])
-    with pytest.raises(InputError, match="command line: unknown key model.widht"):
+    with pytest.raises(InputError, match=r"command line: unknown key model\.widht"):
         load_config(None, ["model.widht=1"])
     with pytest.raises(FileNotFoundError, match="no such configuration file"):
         load_config("nowhere.toml")

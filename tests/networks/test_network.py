@@ -157,7 +157,7 @@ def test_the_same_person_twice_is_refined_once(network: InstMatt) -> None:
     assert not find_duplicates(many).any()
     many[8] = many[3]
     assert find_duplicates(many).tolist() == [False] * 8 + [True]
-    image, guidance = scene(3, 64, 64)
+    image, _ = scene(3, 64, 64)
     mattes = torch.rand(3, 3, 64, 64) * 0.4
     mattes[:, 0] = targets[:, :1].expand(-1, 64, -1)[..., :1]
     mattes[2] = mattes[0]

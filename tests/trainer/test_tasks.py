@@ -131,12 +131,10 @@ def test_stage2_needs_a_refiner() -> None:
 def test_batched_images_equal_single_ones_in_stage2() -> None:
     network = small_network()
     task = RefinementTask(network, train_config("train.refine_iterations=1")).eval()
-    first, second, both = batch_of([2]), batch_of([3], seed=1), None
-    both = MattingBatch(
-        *(torch.cat([getattr(first, f), getattr(second, f)]) for f in ("image", "guidance", "tri_matte", "colors", "trimap")),
-        image_index=torch.tensor([0, 0, 1, 1, 1]),
-        names=["a", "b"],
-    )  # fmt: skip
+    first, second = batch_of([2]), batch_of([3], seed=1)
+    names = ("image", "guidance", "tri_matte", "colors", "trimap")
+    joined = [torch.cat([getattr(first, name), getattr(second, name)]) for name in names]
+    both = MattingBatch(*joined, image_index=torch.tensor([0, 0, 1, 1, 1]), names=["a", "b"])
     together = float(task(both, 0)["loss"])
     apart = (float(task(first, 0)["loss"]) + float(task(second, 0)["loss"])) / 2
     assert together == pytest.approx(apart, rel=1e-4)

@@ -1,0 +1,217 @@
+"""main.py as its users run it: training, interruption, several processes, evaluation, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from networks.checkpoint import read_checkpoint
+from tests.conftest import ROOT
+
+Run = Callable[..., Any]
+
+
+def last(folder: Path, version: str) -> dict[str, Any]:
+    return read_checkpoint(folder / "checkpoint" / version / "last.pth")
+
+
+def equal_state(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    def equal(x: Any, y: Any) -> bool:
+        if isinstance(x, torch.Tensor):
+            return torch.equal(x, y)
+        if isinstance(x, dict):
+            return x.keys() == y.keys() and all(equal(x[key], y[key]) for key in x)
+        return x == y
+
+    keys = ("iter", "state_dict", "opt_state_dict", "clip", "best")
+    return all(equal(a[key], b[key]) for key in keys)
+
+
+def test_both_stages_leave_what_a_user_looks_for(experiment: Callable, run: Run, tmp_path: Path) -> None:
+    path = experiment("stage1", train="val_images = 2", log="tensorboard_image_step = 3\ntensorboard_step = 2")
+    done = run("main.py", "--stage", 1, "--config", path, "train.val_step=6")
+    assert done.returncode == 0, done.stderr
+    assert "IoU >= 0.5: MAD" in done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "logging" / "stage1" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "train"] == [1, 2, 3, 4, 5, 6]
+    assert {"loss_rec", "loss_lap", "loss_comp", "loss_alpha", "learning_rate", "gradient_norm"} <= lines[0].keys()
+    assert 0 <= lines[-1]["IMQ_MAD"] <= 1
+    for name in ("log.txt", "config.toml", "environment.json"):
+        assert (tmp_path / "logging" / "stage1" / name).stat().st_size > 0
+    events = next((tmp_path / "tensorboard" / "stage1").glob("events*"))
+    assert events.stat().st_size > 20_000  # holds pictures
+
+    first = tmp_path / "checkpoint" / "stage1"
+    assert {p.name for p in first.iterdir()} == {"last.pth", "best.pth"}
+    done = run("main.py", "--stage", 2, "--config", experiment("stage2"), f"model.pretrain={first / 'best.pth'}")
+    assert done.returncode == 0, done.stderr
+    before, after = read_checkpoint(first / "best.pth")["state_dict"], last(tmp_path, "stage2")["state_dict"]
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert {name.split(".")[0] for name in after.keys() - before.keys()} == {"refiner"}
+
+    checkpoint = tmp_path / "checkpoint" / "stage2" / "last.pth"
+    done = run(
+        "main.py", "--stage", 2, "--phase", "train", "--evaluate", "--config", experiment("stage2"),
+        "--checkpoint", checkpoint,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "on 6 images" in done.stdout
+    assert "IoU >= 0.75: MAD" in done.stdout
+
+
+def started(*arguments: object) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "60"}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_step(process: subprocess.Popen, log: Path, step: int) -> None:
+    """Until the run has logged a step."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if log.is_file() and len(log.read_text().splitlines()) >= step:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.kill()
+    pytest.fail(f"no step {step} within two minutes")
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_killed_and_resumed_equals_uninterrupted(stage: int, experiment: Callable, run: Run, tmp_path: Path) -> None:
+    extra = ["train.total_step=12"]
+    if stage == 2:
+        assert run("main.py", "--stage", 1, "--config", experiment("base"), "train.total_step=2").returncode == 0
+        extra.append(f"model.pretrain={tmp_path / 'checkpoint' / 'base' / 'last.pth'}")
+    whole = run("main.py", "--stage", stage, "--config", experiment("whole"), *extra)
+    assert whole.returncode == 0, whole.stderr
+    process = started("main.py", "--stage", stage, "--config", experiment("parts"), *extra)
+    wait_for_step(process, tmp_path / "logging" / "parts" / "log.jsonl", 5)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    reached = last(tmp_path, "parts")["iter"]
+    assert 2 <= reached < 12
+    resumed = run("main.py", "--stage", stage, "--config", experiment("parts"), *extra, "data.workers=2")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"step {reached} of 12" in resumed.stderr
+    assert equal_state(last(tmp_path, "whole"), last(tmp_path, "parts"))
+    lines = [json.loads(line) for line in (tmp_path / "logging" / "parts" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 13))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_request_to_stop_saves_first(number: signal.Signals, experiment: Callable, run: Run, tmp_path: Path) -> None:
+    path = experiment("stopped")
+    process = started("main.py", "--stage", 1, "--config", path, "train.total_step=500", "log.checkpoint_step=400")
+    wait_for_step(process, tmp_path / "logging" / "stopped" / "log.jsonl", 2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "stopped on request at step" in errors
+    assert "Traceback" not in errors
+    assert 2 <= last(tmp_path, "stopped")["iter"] < 500
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def launched(launcher: str) -> list[str]:
+    if launcher == "torchrun":
+        return ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    return ["-m", "torch.distributed.launch", f"--master_port={free_port()}", "--nproc_per_node=2"]
+
+
+@pytest.mark.parametrize(("launcher", "stage"), [("torchrun", 1), ("launch", 2)])
+def test_two_processes_equal_one_on_the_joined_batch(
+    launcher: str, stage: int, experiment: Callable, run: Run, tmp_path: Path
+) -> None:
+    extra = ["train.total_step=2", "train.warmup_step=0", "train.beta1=0.0", "train.G_lr=1e-4"]
+    if stage == 2:
+        assert run("main.py", "--stage", 1, "--config", experiment("base"), "train.total_step=2").returncode == 0
+        extra.append(f"model.pretrain={tmp_path / 'checkpoint' / 'base' / 'last.pth'}")
+    one = run("main.py", "--stage", stage, "--config", experiment("one"), "model.batch_size=4", *extra)
+    assert one.returncode == 0, one.stderr
+    two = run(
+        *launched(launcher), "main.py", "--stage", stage, "--config", experiment("two"), "model.batch_size=2",
+        "train.val_step=2", "train.val_images=3", *extra,
+    )  # fmt: skip
+    assert two.returncode == 0, two.stderr
+    assert "2 processes" in two.stderr
+    assert "validation (IMQ" in two.stderr
+    joined, apart = last(tmp_path, "one"), last(tmp_path, "two")
+    assert joined["clip"]["total"] == pytest.approx(apart["clip"]["total"], rel=1e-4)  # the gradients' norms
+    for name, tensor in joined["state_dict"].items():
+        torch.testing.assert_close(apart["state_dict"][name], tensor, rtol=1e-3, atol=2e-4, msg=lambda m, n=name: n + m)
+
+
+def test_stage2_without_stage1_and_other_bad_starts(experiment: Callable, run: Run, tmp_path: Path) -> None:
+    gone = tmp_path / "gone.pth"
+    listing = tmp_path / "alpha.txt"
+    listing.write_text("nothing/here/00.png\n")
+    cases = [
+        (["--stage", 2], "model.pretrain"),
+        (["--stage", 2, f"model.pretrain={gone}"], str(gone)),
+        (["--stage", 1, f"train.resume_checkpoint={gone}"], str(gone)),
+        (["--stage", 1, f"data.train_alpha={listing}"], str(listing)),
+        (["--stage", 1, "data.train_bg="], "data.train_bg"),
+        (["--stage", 1, "train.total_steps=5"], "train.total_steps"),
+        (["--stage", 1, "model.batch_size=1"], "model.batch_size"),
+        (["--stage", 1, "train.precision=fp16", ], "fp16 needs CUDA"),
+        (["--stage", 1, "--evaluate"], "--checkpoint"),
+        (["--stage", 1, "--config", tmp_path / "none.toml"], "none.toml"),
+    ]  # fmt: skip
+    config = experiment("bad")
+    for command, words in cases:
+        done = run("main.py", "--config", config, "--device", "cpu", *command)
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+        assert done.returncode == 2, (command, done.stderr)
+        assert len(errors) == 1, (command, done.stderr)
+        assert words in errors[0], command
+        assert "Traceback" not in done.stderr
+
+
+def test_unreadable_photograph_in_the_list_is_named(
+    experiment: Callable, run: Run, tmp_path: Path, small_set: Path
+) -> None:
+    bad = tmp_path / "images" / "000002.jpg"
+    bad.parent.mkdir()
+    bad.write_bytes((small_set / "images" / "000002.jpg").read_bytes()[:2000])
+    lines = [str(small_set / line) for line in (small_set / "image.txt").read_text().splitlines()]
+    listing = tmp_path / "image.txt"
+    listing.write_text("\n".join(str(bad) if line.endswith("000002.jpg") else line for line in lines) + "\n")
+    for workers in (0, 1):
+        done = run(
+            "main.py", "--stage", 1, "--config", experiment(f"corrupt{workers}"), f"data.train_merged={listing}",
+            f"data.workers={workers}",
+        )  # fmt: skip
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+        assert done.returncode == 2, done.stderr
+        assert len(errors) == 1
+        assert str(bad) in errors[0]
+
+
+def test_loss_that_is_not_finite_stops_with_step_images_and_terms(
+    experiment: Callable, run: Run, tmp_path: Path
+) -> None:
+    done = run("main.py", "--stage", 1, "--config", experiment("nan"), "train.G_lr=1e30", "train.clip_grad=false")
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert done.returncode == 1, done.stderr
+    assert "the loss is not finite" in errors[0]
+    assert "rec" in errors[0]
+    assert "0000" in errors[0]  # an image name
