@@ -77,9 +77,9 @@ class Trainer:
         """
         total = self.config.train.total_step
         self.task.train()
-        with _stop_requests() as stop, tqdm(
-            total=total, initial=self.state.step, desc="train", unit="step", disable=not distributed.is_main()
-        ) as bar:  # fmt: skip
+        hidden = None if distributed.is_main() else True  # None: shown on a terminal
+        bar = tqdm(total=total, initial=self.state.step, desc="train", unit="step", disable=hidden)
+        with _stop_requests() as stop, bar:
             while self.state.step < total:
                 values = self._step()
                 bar.update()

@@ -30,7 +30,9 @@ def validate(predictor: Predictor, records: list[ImageRecord]) -> ImqCounts:
     """
     counts = ImqCounts.zero()
     own = records[distributed.rank() :: distributed.world_size()]
-    for record in tqdm(own, desc="validate", unit="photo", leave=False, disable=not distributed.is_main()):
+    for record in tqdm(
+        own, desc="validate", unit="photo", leave=False, disable=None if distributed.is_main() else True
+    ):
         truth = [read_alpha(path) for path in record.alphas]
         mattes: list[np.ndarray] = []
         if record.masks:
