@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from misc.layout import LayoutError, Placement, Sketch, draw_canvas, search
+from misc.light import Shadow, cast_shadow, draw_shadow, fill_color, towards
 from misc.outlines import outlines
 
 
@@ -46,6 +47,7 @@ class ComposeParams:
         free_share: probability that people are strewn without common perspective.
         flip: probability that a person is mirrored.
         tone: largest share by which a person's mean colour is drawn towards the background's.
+        shadow: greatest darkness of the soft shadow that people cast on the background, 0 for none.
         attempts: layouts tried before giving up.
     """
 
@@ -58,6 +60,7 @@ class ComposeParams:
     free_share: float = 0.15
     flip: float = 0.5
     tone: float = 0.25
+    shadow: float = 0.0
     attempts: int = 12
 
 
@@ -70,7 +73,7 @@ class Composite:
         alphas: (K, H, W) float32, the visible alphas, whole multiples of 1/255; with ``alpha_bg`` they add up to 1.
         alpha_bg: (H, W) float32, what the people leave of the background.
         fgs: (K, H, W, 3) uint8, RGB: each person's own colours, continued smoothly outside its alpha.
-        background: (H, W, 3) uint8, RGB.
+        background: (H, W, 3) uint8, RGB, with its shadows.
         front_to_back: indices of the people, nearest first.
         placements: where each person went.
     """
@@ -121,7 +124,9 @@ def compose(
             )
         except LayoutError:
             continue
-        composite = render(people, canvas_rgb, placements, tone=params.tone * rng.random())
+        tone = params.tone * rng.random()
+        shadow = draw_shadow(params.shadow, rng) if params.shadow > 0 else None
+        composite = render(people, canvas_rgb, placements, tone=tone, shadow=shadow)
         if _keeps_promises(people, composite, params, contact=contact):
             return composite
     raise LayoutError(f"no layout in {params.attempts} attempts")
@@ -141,7 +146,12 @@ def _keeps_promises(people: Sequence[Cutout], composite: Composite, params: Comp
 
 
 def render(
-    people: Sequence[Cutout], background: np.ndarray, placements: Sequence[Placement], *, tone: float = 0.0
+    people: Sequence[Cutout],
+    background: np.ndarray,
+    placements: Sequence[Placement],
+    *,
+    tone: float = 0.0,
+    shadow: Shadow | None = None,
 ) -> Composite:
     """Paint placed people on a canvas-sized background, nearest in front.
 
@@ -150,6 +160,7 @@ def render(
         background: (H, W, 3) uint8, RGB, the canvas.
         placements: one per person.
         tone: share by which each person's mean colour is drawn towards the background's.
+        shadow: what the people cast on the background; it becomes part of the background's colours.
     """
     size = background.shape[:2]
     order = tuple(int(i) for i in np.argsort([-placed.nearness for placed in placements], kind="stable"))
@@ -161,9 +172,11 @@ def render(
         alpha = paste(person.alpha, size, placed)
         visible[index] = alpha * free
         free = free * (1 - alpha)
-        color = _towards(fill_color(person.color, person.alpha), person.alpha, background, tone)
+        color = towards(fill_color(person.color, person.alpha), person.alpha, background, tone)
         fgs[index] = paste(color, size, placed)
     visible[-1] = free
+    if shadow is not None:
+        background = cast_shadow(background, 1 - free, shadow)
     levels = quantize(visible)
     layers = np.concatenate([fgs, background[None]])
     # Integers below 2**16 are exact in float32, and so is the sum of products: 255 · 255.
@@ -225,47 +238,6 @@ def paste(source: np.ndarray, size: tuple[int, int], placed: Placement) -> np.nd
     part = scaled[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     mode = cv2.BORDER_CONSTANT if is_alpha else cv2.BORDER_REPLICATE
     return cv2.copyMakeBorder(part, y0, size[0] - y1, x0, size[1] - x1, mode)
-
-
-def fill_color(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Replace the colours where alpha is 0 by a smooth continuation of the person's (pull and push over a pyramid).
-
-    Whatever a cut-out hides there (black, or its old background) would bleed into hair when it is resized.
-
-    Args:
-        color: (h, w, 3) uint8.
-        alpha: (h, w) float32 in [0, 1].
-
-    Returns:
-        (h, w, 3) uint8; unchanged where alpha > 0.
-    """
-    known = (alpha > 0).astype(np.float32)
-    if known.all() or not known.any():
-        return color
-    sums: list[np.ndarray] = [color.astype(np.float32) * known[..., None]]
-    weights: list[np.ndarray] = [known]
-    while min(sums[-1].shape[:2]) > 1:
-        half = tuple(max(1, side // 2) for side in sums[-1].shape[1::-1])
-        sums.append(cv2.resize(sums[-1], half, interpolation=cv2.INTER_AREA))
-        weights.append(cv2.resize(weights[-1], half, interpolation=cv2.INTER_AREA))
-    filled = sums[-1] / np.maximum(weights[-1], 1e-6)[..., None]
-    for total, weight in zip(sums[-2::-1], weights[-2::-1], strict=True):
-        coarse = cv2.resize(filled, weight.shape[::-1], interpolation=cv2.INTER_LINEAR).reshape(total.shape)
-        filled = total + (1 - np.minimum(weight, 1))[..., None] * coarse
-    smooth = np.rint(np.clip(filled, 0, 255)).astype(np.uint8)
-    return np.where(known[..., None] > 0, color, smooth)
-
-
-def _towards(color: np.ndarray, alpha: np.ndarray, background: np.ndarray, share: float) -> np.ndarray:
-    """Draw a person's mean brightness, and a little of its hue, towards the background's: one light for all."""
-    if share <= 0:
-        return color
-    weight = alpha / max(float(alpha.sum()), 1e-6)
-    own = np.einsum("hw,hwc->c", weight, color.astype(np.float32))
-    gain = background.reshape(-1, 3).mean(axis=0) / np.maximum(own, 1)
-    brightness = np.clip(gain.mean() ** share, 0.75, 1.3)
-    hue = np.clip((gain / gain.mean()) ** share, 0.95, 1.05)  # a red coat must not turn the face green
-    return np.clip(color * (brightness * hue), 0, 255).astype(np.uint8)
 
 
 def crop_background(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from misc.compose import Cutout
 from misc.errors import InputError
+from misc.foreground import clean_foreground
 from misc.image_io import read_alpha, read_image, read_rgba
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png")
@@ -86,8 +88,12 @@ def split_sources(
     )
 
 
-def load_cutout(person: Person) -> Cutout:
+def load_cutout(person: Person, *, clean: bool = False) -> Cutout:
     """Read a cut-out.
+
+    Args:
+        person: its files.
+        clean: the colours are those of a photograph; estimate the person's own, see :mod:`misc.foreground`.
 
     Raises:
         FileNotFoundError: a file has gone.
@@ -104,7 +110,49 @@ def load_cutout(person: Person) -> Cutout:
         raise InputError(f"{source}: alpha is {sizes[0]}, {person.color} is {sizes[1]}; expected the same size")
     if not (alpha > 0.5).any():
         raise InputError(f"{source}: alpha is nowhere above one half; expected a person; remove the cut-out")
-    return Cutout(person.color.stem, color, alpha)
+    return Cutout(person.color.stem, clean_foreground(color, alpha) if clean else color, alpha)
+
+
+class CutoutCache:
+    """Reads cut-outs and keeps those used last, up to a bound of memory.
+
+    What it returns depends on the files alone, so a cache changes no image. Each process fills its own.
+
+    Args:
+        megabytes: bound of the decoded arrays; 0 keeps nothing.
+        clean: see :func:`load_cutout`.
+    """
+
+    def __init__(self, megabytes: float, *, clean: bool = False) -> None:
+        self.limit = int(megabytes * 2**20)
+        self.clean = clean
+        self.held = 0
+        self._kept: OrderedDict[Person, Cutout] = OrderedDict()
+
+    def __call__(self, person: Person) -> Cutout:
+        """The cut-out; its arrays are shared and must not be written to.
+
+        Raises:
+            FileNotFoundError: a file has gone.
+            InputError: as :func:`load_cutout`.
+        """
+        if person in self._kept:
+            self._kept.move_to_end(person)
+            return self._kept[person]
+        cutout = load_cutout(person, clean=self.clean)
+        self._kept[person] = cutout
+        self.held += _bytes(cutout)
+        while self.held > self.limit:
+            self.held -= _bytes(self._kept.popitem(last=False)[1])
+        return cutout
+
+    def __getstate__(self) -> dict[str, object]:
+        """A process that is handed the cache starts with an empty one."""
+        return {**self.__dict__, "held": 0, "_kept": OrderedDict()}
+
+
+def _bytes(cutout: Cutout) -> int:
+    return cutout.color.nbytes + cutout.alpha.nbytes
 
 
 def label(path: Path) -> str:

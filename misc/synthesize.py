@@ -11,12 +11,14 @@ run continues where it stopped when the same command is given again.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 if not __package__:
@@ -26,36 +28,15 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from misc.compose import ComposeParams, Composite, compose
-from misc.detector_masks import imitate_detector
+from misc.compose import ComposeParams
 from misc.errors import InputError, run_script
 from misc.files import atomic_path, write_text
-from misc.image_io import read_image, write_image
-from misc.layout import LayoutError
-from misc.sources import Person, find_backgrounds, find_people, label, load_cutout, split_sources
+from misc.image_io import write_image
+from misc.recipe import Drawn, Recipe, draw, parse_counts, require_cast
+from misc.sources import Person, find_backgrounds, find_people, label, split_sources
 
 VERSION = 1  # of the recipe: raise it when the same seed gives other images
-DRAWS = 8  # draws of people for one image before it gets one person less
 KINDS = ("alpha", "image", "mask", "fg", "bg")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides what an image looks like; kept in manifest.json.
-
-    Attributes:
-        seed: of every draw.
-        people_per_image: number of people -> relative frequency.
-        masks: "detector" writes imitated detector masks, "none" no masks.
-        contact_share: smallest share of images in which people touch.
-        compose: the composition.
-    """
-
-    seed: int
-    people_per_image: dict[int, float]
-    masks: str
-    contact_share: float
-    compose: ComposeParams
 
 
 @dataclass(frozen=True)
@@ -84,6 +65,9 @@ def synthesize(
     masks: str = "detector",
     contact_share: float = 0.7,
     max_enlarge: float = 2.0,
+    harmonise: float = 0.25,
+    shadow: float = 0.0,
+    clean_colors: bool = False,
     workers: int = 0,
     progress: bool = True,
 ) -> int:
@@ -104,6 +88,9 @@ def synthesize(
         masks: "detector" or "none".
         contact_share: smallest share of images in which people touch.
         max_enlarge: largest enlargement of a cut-out.
+        harmonise: largest share by which people's mean colours are drawn towards the background's, 0 to 1.
+        shadow: greatest darkness of the shadows people cast on the background, 0 to 1.
+        clean_colors: the people's files are photographs with alphas: estimate their own colours first.
         workers: processes; 0 and 1 work in this one.
         progress: show a progress bar where standard error is a terminal.
 
@@ -115,18 +102,15 @@ def synthesize(
         OSError: a file cannot be read or written.
     """
     counts = people_per_image or dict.fromkeys(range(2, 6), 1.0)
-    params = ComposeParams(size=size, max_enlarge=max_enlarge)
-    recipe = Recipe(seed, counts, masks, contact_share, params)
+    params = ComposeParams(size=size, max_enlarge=max_enlarge, tone=harmonise, shadow=shadow)
+    recipe = Recipe(seed, counts, masks, contact_share, params, clean_colors)
     _check(recipe, images=images, start=start, split=split, test_fraction=test_fraction)
     cast = find_people(people, identity=identity)
     scenes = find_backgrounds(backgrounds)
     if split != "all":
         cast, scenes = split_sources(cast, scenes, split=split, test_fraction=test_fraction)
-    if len({person.identity for person in cast}) < max(counts):
-        raise InputError(
-            f"{', '.join(map(str, people))}: {len(cast)} people for split {split!r}, fewer than the {max(counts)} of "
-            "one image; add cut-outs, change --test-fraction or lower --people-per-image"
-        )
+    remedy = "add cut-outs, change --test-fraction or lower --people-per-image"
+    require_cast(cast, counts, what=f"{', '.join(map(str, people))}, split {split!r}", remedy=remedy)
     job = Job(recipe, tuple(cast), tuple(scenes), Path(output))
     _claim_folder(job, {"split": split, "test_fraction": test_fraction if split != "all" else None})
     todo = [index for index in range(start, start + images) if not _record_path(job.output, index).is_file()]
@@ -148,6 +132,8 @@ def _check(recipe: Recipe, *, images: int, start: int, split: str, test_fraction
         f"--test-fraction {test_fraction}: expected a share between 0 and 1": not 0 < test_fraction < 1,
         f"--masks {recipe.masks}: expected detector or none": recipe.masks not in ("detector", "none"),
         f"--contact-share {recipe.contact_share}: expected 0 to 1": not 0 <= recipe.contact_share <= 1,
+        f"--harmonise {recipe.compose.tone}: expected 0 to 1": not 0 <= recipe.compose.tone <= 1,
+        f"--shadow {recipe.compose.shadow}: expected 0 to 1": not 0 <= recipe.compose.shadow <= 1,
         f"--max-enlarge {recipe.compose.max_enlarge}: expected a positive factor": not recipe.compose.max_enlarge > 0,
         f"--people-per-image: found {counts}; expected 1 or more people with positive frequencies": (
             not counts or min(counts) < 1 or not all(weight > 0 for weight in counts.values())
@@ -163,63 +149,56 @@ def _check(recipe: Recipe, *, images: int, start: int, split: str, test_fraction
 
 def make_image(job: Job, index: int) -> int:
     """Compose and write image number ``index``; its record, written last, says that it is complete."""
-    composite, chosen, background = _draw(job, index)
-    rng = np.random.default_rng([job.recipe.seed, index, 1])
-    masks = imitate_detector(composite.alphas, rng) if job.recipe.masks == "detector" else []
-    name, folder = _name(index), job.output
-    write_image(folder / "images" / f"{name}.jpg", composite.image)
-    write_image(folder / "bgs" / f"{name}.jpg", composite.background)
-    for number, (alpha, fg) in enumerate(zip(composite.alphas, composite.fgs, strict=True)):
-        write_image(folder / "alphas" / name / f"{number:02d}.png", np.rint(alpha * 255).astype(np.uint8))
-        write_image(folder / "fgs" / name / f"{number:02d}.jpg", fg)
-    for number, mask in enumerate(masks):
-        if mask is not None:
-            write_image(folder / "masks" / name / f"{number:02d}.png", mask)
-    record = {
+    drawn = draw(job.recipe, job.people, job.backgrounds, key=[job.recipe.seed, index], number=index)
+    name = _name(index)
+    record: dict = {
         "name": name,
-        "people": [label(person.color) for person in chosen],
-        "background": label(background),
-        "front_to_back": list(composite.front_to_back),
-        "masks": [number for number, mask in enumerate(masks) if mask is not None],
+        "people": [label(person.color) for person in drawn.people],
+        "background": label(drawn.background),
+        "front_to_back": list(drawn.composite.front_to_back),
+        "masks": [number for number, mask in enumerate(drawn.masks) if mask is not None],
     }
-    write_text(_record_path(folder, index), json.dumps(record) + "\n")
+    written = _write_layers(job.output, name, drawn)
+    record["sha256"] = {
+        "written": _joint_digest(written),
+        "people": [_digests(person.color, person.alpha) for person in drawn.people],
+        "background": _digest(drawn.background),
+    }
+    write_text(_record_path(job.output, index), json.dumps(record) + "\n")
     return index
 
 
-def _draw(job: Job, index: int) -> tuple[Composite, list[Person], Path]:
-    """Draw people and a background until they fit together."""
-    recipe = job.recipe
-    rng = np.random.default_rng([recipe.seed, index])
-    weights = np.array(list(recipe.people_per_image.values()), np.float64)
-    count = int(rng.choice(list(recipe.people_per_image), p=weights / weights.sum()))
-    # Multiples of the golden ratio fill [0, 1) evenly: every run of images keeps its share of contacts.
-    contact = (index * 0.6180339887) % 1 < recipe.contact_share
-    params = replace(recipe.compose, contact_share=float(contact))
-    fewest = min(recipe.people_per_image)
-    # A small cast may hold no five people who fit together: then four are taken, as far as the recipe allows fewer.
-    for size in [size for size in range(count, fewest - 1, -1) for _ in range(DRAWS)]:
-        chosen = _choose(job.people, size, rng)
-        background = job.backgrounds[int(rng.integers(len(job.backgrounds)))]
-        try:
-            cutouts = [load_cutout(person) for person in chosen]
-            return compose(cutouts, read_image(background), rng, params), chosen, background
-        except LayoutError:
-            continue
-    raise InputError(
-        f"image {index}: no {fewest} people found who fit together; lower --people-per-image or --size, "
-        "raise --max-enlarge, or add cut-outs that show people whole"
-    )
+def _write_layers(folder: Path, name: str, drawn: Drawn) -> list[Path]:
+    """Write all pictures of an image; returns them in the order of their names."""
+    made, pictures = drawn.composite, {}
+    pictures[folder / "images" / f"{name}.jpg"] = made.image
+    pictures[folder / "bgs" / f"{name}.jpg"] = made.background
+    for number, (alpha, fg) in enumerate(zip(made.alphas, made.fgs, strict=True)):
+        pictures[folder / "alphas" / name / f"{number:02d}.png"] = np.rint(alpha * 255).astype(np.uint8)
+        pictures[folder / "fgs" / name / f"{number:02d}.jpg"] = fg
+    for number, mask in enumerate(drawn.masks):
+        if mask is not None:
+            pictures[folder / "masks" / name / f"{number:02d}.png"] = mask
+    for path, picture in pictures.items():
+        write_image(path, picture)
+    return sorted(pictures)
 
 
-def _choose(people: Sequence[Person], count: int, rng: np.random.Generator) -> list[Person]:
-    """Draw people of different identities."""
-    chosen: list[Person] = []
-    for index in rng.permutation(len(people)):
-        if people[index].identity not in {person.identity for person in chosen}:
-            chosen.append(people[index])
-        if len(chosen) == count:
-            break
-    return chosen
+@lru_cache(maxsize=100_000)  # a source is used again and again
+def _digest(path: Path) -> str:
+    return _joint_digest([path])
+
+
+def _digests(color: Path, alpha: Path | None) -> list[str]:
+    return [_digest(path) for path in (color, alpha) if path is not None]
+
+
+def _joint_digest(paths: Sequence[Path]) -> str:
+    """SHA-256 of the contents of files, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _run(job: Job, todo: Sequence[int], workers: int) -> Iterator[int]:
@@ -310,26 +289,6 @@ def _listed(output: Path, kind: str, record: dict) -> list[Path]:
 # ----------------------------------------------------------------------------------------------------- command line
 
 
-def parse_counts(text: str) -> dict[int, float]:
-    """``2-5`` (equally often), ``3``, or ``2:0.5,3:0.3,4:0.2``: number of people -> relative frequency.
-
-    Raises:
-        InputError: none of these.
-    """
-    try:
-        if ":" in text:
-            pairs = (item.split(":") for item in text.split(","))
-            counts = {int(count): float(weight) for count, weight in pairs}
-        else:
-            low, _, high = text.partition("-")
-            counts = dict.fromkeys(range(int(low), int(high or low) + 1), 1.0)
-    except ValueError:
-        counts = {}
-    if not counts or min(counts) < 1 or max(counts) > 99 or not all(0 < w < float("inf") for w in counts.values()):
-        raise InputError(f"--people-per-image {text}: expected 2-5, 3, or 2:0.5,3:0.3,4:0.2")
-    return counts
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
@@ -352,6 +311,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("--masks", default="detector", choices=("detector", "none"), help="imitated detector masks (default: detector)")
     add("--contact-share", type=float, default=0.7, help="least share of images where people touch (default: 0.7)")
     add("--max-enlarge", type=float, default=2.0, help="largest enlargement of a cut-out (default: 2)")
+    add(
+        "--harmonise",
+        type=float,
+        default=0.25,
+        help="largest pull of people towards the background's light (default: 0.25)",
+    )
+    add("--shadow", type=float, default=0.0, help="greatest darkness of shadows on the background (default: 0)")
+    add("--clean-colors", action="store_true", help="cut-outs are photographs with alphas: estimate their own colours")
     add("--workers", type=int, default=0, help="processes; 0 works in this one (default: 0)")
     return parser
 

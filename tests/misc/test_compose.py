@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from misc.compose import ComposeParams, Composite, Cutout, compose, fill_color, paste, quantize, render
+from misc.compose import ComposeParams, Composite, Cutout, compose, paste, quantize, render
 from misc.layout import LayoutError, Placement
+from misc.light import Shadow, fill_color
 from misc.outlines import outlines
 from misc.sources import find_backgrounds, find_people, load_cutout
 
@@ -150,6 +151,18 @@ def test_hidden_colours_do_not_bleed_into_hair():
     made = render([Cutout("x", color, alpha)], background, [Placement(False, 0.43, 10, 10, 1.0)])
     assert made.image.min() >= 199
     assert np.array_equal(fill_color(color, alpha)[alpha > 0], color[alpha > 0])
+
+
+def test_shadows_darken_the_background_and_keep_the_sum_of_the_layers():
+    background = np.full((160, 200, 3), 180, np.uint8)
+    person = _body()
+    shadow = Shadow(darkness=0.6, right=0.05, down=0.0, softness=0.01)
+    made = render([person], background, [Placement(False, 0.7, 60, 20, 1.0)], shadow=shadow)
+    right_edge = np.flatnonzero((made.alphas[0] > 0.5).any(axis=0))[-1]
+    assert made.background[100, right_edge + 4].max() < 150
+    assert made.background[100, 5].min() == 180
+    layers = made.alphas[0][..., None] * made.fgs[0] + made.alpha_bg[..., None] * made.background
+    assert np.abs(layers - made.image).max() <= 0.5 + 1e-3
 
 
 def test_quantize_keeps_the_sum_and_stays_within_a_level():

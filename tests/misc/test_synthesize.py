@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +17,9 @@ import pytest
 from dataloader.filelists import pair_training, read_filelist
 from misc.errors import InputError
 from misc.image_io import read_alpha, read_image, read_mask, write_image
-from misc.sources import find_backgrounds, find_people, load_cutout, split_sources
-from misc.synthesize import parse_counts, synthesize
+from misc.recipe import parse_counts
+from misc.sources import CutoutCache, find_backgrounds, find_people, load_cutout, split_sources
+from misc.synthesize import synthesize
 
 SAMPLE = Path(__file__).parents[2] / "datasets" / "sample"
 SMALL = {"size": 160, "progress": False, "people_per_image": {2: 2.0, 3: 1.0}}
@@ -70,6 +74,69 @@ def test_manifest_names_options_and_sources_without_machine_paths(made: Path):
     assert all(name.startswith("people/fg/pexels-photo-") for name in first["people"])
     assert first["background"].startswith("backgrounds/")
     assert str(SAMPLE) not in (made / "manifest.json").read_text()
+
+
+def test_records_hold_the_digests_of_sources_and_of_what_was_written(made: Path):
+    image = json.loads((made / "manifest.json").read_text())["images"][1]
+    person = image["people"][0].rsplit("/", 1)[1]
+    files = [SAMPLE / "people" / "fg" / person, SAMPLE / "people" / "alpha" / f"{Path(person).stem}.png"]
+    assert image["sha256"]["people"][0] == [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    background = SAMPLE / image["background"]
+    assert image["sha256"]["background"] == hashlib.sha256(background.read_bytes()).hexdigest()
+    written = [
+        p for kind in ("images", "alphas", "fgs", "bgs", "masks") for p in (made / kind).rglob("*") if p.is_file()
+    ]
+    joint = hashlib.sha256()
+    for path in sorted(path for path in written if image["name"] in (path.stem, path.parent.name)):
+        joint.update(path.read_bytes())
+    assert image["sha256"]["written"] == joint.hexdigest()
+
+
+def test_shadow_and_harmonising_are_options_and_part_of_the_recipe(made: Path, tmp_path: Path):
+    _make(tmp_path / "set", images=1, shadow=0.8, harmonise=0.0)
+    dark, plain = (read_image(folder / "bgs" / "000000.jpg").astype(int) for folder in (tmp_path / "set", made))
+    assert dark.shape == plain.shape
+    assert dark.sum() < plain.sum()
+    assert json.loads((tmp_path / "set" / "recipe.json").read_text())["compose"]["shadow"] == 0.8
+    with pytest.raises(InputError, match="--shadow 2"):
+        _make(tmp_path / "other", shadow=2)
+
+
+def test_clean_colours_take_the_old_background_out_of_a_soft_edge(tmp_path: Path):
+    pytest.importorskip("pymatting")
+    ramp = np.clip((40 - np.abs(np.arange(120) - 60)) / 20, 0, 1)
+    alpha = (np.rint(np.tile(ramp, (100, 1)) * 255) / 255).astype(np.float32)
+    photograph = np.rint(alpha[..., None] * (200, 60, 40) + (1 - alpha[..., None]) * (20, 220, 30)).astype(np.uint8)
+    write_image(tmp_path / "fg" / "a.png", photograph)
+    write_image(tmp_path / "alpha" / "a.png", np.rint(alpha * 255).astype(np.uint8))
+    person = find_people([tmp_path])[0]
+    soft = (alpha > 0.2) & (alpha < 0.9)
+    errors = [
+        np.abs(load_cutout(person, clean=clean).color[soft].astype(int) - (200, 60, 40)).mean() for clean in (0, 1)
+    ]
+    assert errors[0] > 50
+    assert errors[1] < 5
+
+
+def test_clean_colours_without_pymatting_say_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "pymatting", None)
+    with pytest.raises(InputError, match="pip install pymatting"):
+        load_cutout(find_people([SAMPLE / "people"])[0], clean=True)
+
+
+def test_a_cache_reads_a_cutout_once_and_keeps_to_its_bound(tmp_path: Path):
+    for name in "abc":
+        write_image(tmp_path / f"{name}.png", np.full((256, 256, 4), 255, np.uint8))  # half a megabyte each, decoded
+    people = find_people([tmp_path])
+    cache = CutoutCache(1)
+    first = cache(people[0])
+    assert cache(people[0]) is first
+    cache(people[1])
+    cache(people[2])
+    assert cache.held <= 2**20
+    assert cache(people[2]) is cache(people[2])
+    assert cache(people[0]) is not first
+    assert pickle.loads(pickle.dumps(cache)).held == 0
 
 
 def test_workers_do_not_change_a_single_byte(made: Path, tmp_path: Path):
