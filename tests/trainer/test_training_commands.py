@@ -18,6 +18,7 @@ import torch
 
 from networks.checkpoint import read_checkpoint
 from tests.conftest import ROOT
+from tests.golden import published_shapes
 
 Run = Callable[..., Any]
 
@@ -59,6 +60,8 @@ def test_both_stages_leave_what_a_user_looks_for(experiment: Callable, run: Run,
     before, after = read_checkpoint(first / "best.pth")["state_dict"], last(tmp_path, "stage2")["state_dict"]
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
     assert {name.split(".")[0] for name in after.keys() - before.keys()} == {"refiner"}
+    assert after.keys() == published_shapes().keys()  # anybody's loader of the published layout reads it
+    assert {"iter", "loss", "state_dict", "opt_state_dict", "lr_state_dict"} <= last(tmp_path, "stage2").keys()
 
     checkpoint = tmp_path / "checkpoint" / "stage2" / "last.pth"
     done = run(
