@@ -42,6 +42,9 @@ _CHOICES: dict[str, Sequence[Any]] = {
     "model.arch.encoder": ("res_shortcut_encoder_29",),
     "model.arch.decoder": ("res_shortcut_decoder_22_3ch",),
     "model.arch.refiner": ("multi_inst_refiner", ""),
+    "data.source": ("files", "compose"),
+    "data.split": ("train", "all"),
+    "data.compose_masks": ("detector", "none"),
     "train.precision": ("fp32", "bf16", "fp16", "auto"),
     "train.best_metric": ("MAD", "MSE", "Grad", "Conn"),
     "log.logging_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
@@ -69,6 +72,10 @@ _AT_LEAST: dict[str, float] = {
     "train.num_threads": 0,
     "data.workers": 0,
     "data.crop_size": 64,
+    "data.people_min": 1,
+    "data.epoch_images": 1,
+    "data.compose_size": 64,
+    "data.compose_cache_mb": 0,
     "data.rescale_min": 0.1,
     "data.trimap_kernel": 2,
     "data.mask_kernel": 2,
@@ -78,6 +85,9 @@ _AT_LEAST: dict[str, float] = {
     "log.checkpoint_step": 1,
 }
 _PROBABILITIES = (
+    "data.test_fraction",
+    "data.contact_share",
+    "data.shadow",
     "data.horizontal_flip",
     "data.mask_random_sampling",
     "data.mask_iou_min",
@@ -176,10 +186,15 @@ def _typed(key: str, value: Any, default: Any, *, source: str) -> Any:
         return ""
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if type(value) is not type(default):
-        names = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
-        expected = names.get(type(default), type(default).__name__)
-        raise InputError(f"{source}: {key}: found {value!r}, expected {expected}, such as {default!r}")
+    if isinstance(default, list) and isinstance(value, str):
+        return [value] if value else []  # one folder, as it is given on a command line
+    names = {str: "a string", int: "an integer", float: "a number", bool: "true or false", list: "a list of strings"}
+    fits = type(value) is type(default)
+    if fits and isinstance(value, list):
+        fits = all(isinstance(item, str) and item for item in value)
+    if not fits:
+        example = ["folder"] if default == [] else default
+        raise InputError(f"{source}: {key}: found {value!r}, expected {names[type(default)]}, such as {example!r}")
     return value
 
 
@@ -203,9 +218,13 @@ def _check(values: Mapping[str, Any], *, source: str) -> None:
         ("train.min_lr", "train.G_lr"),
         ("data.rescale_min", "data.rescale_max"),
         ("data.mask_iou_min", "data.mask_iou_max"),
+        ("data.people_min", "data.people_max"),
     ):
         if values[low] > values[high]:
             fail(low, f"at most {high} = {values[high]!r}")
+    for key in ("data.people", "data.backgrounds"):
+        if values["data.source"] == "compose" and not values[key]:
+            fail(key, 'a list of folders, since data.source = "compose"')
     if values["data.crop_size"] % 32:
         fail("data.crop_size", "a multiple of 32")
     if values["train.refine_window"] > values["data.crop_size"]:

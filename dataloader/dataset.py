@@ -1,4 +1,4 @@
-"""The training set: records, read and sent through a list of transforms. A stage differs by that list only."""
+"""The training set: scenes, sent through a list of transforms. A stage differs by that list only."""
 
 from __future__ import annotations
 
@@ -15,17 +15,10 @@ from dataloader.batch import Sample
 from dataloader.filelists import ImageRecord, pair_test, pair_training, read_filelist
 from dataloader.mask_noise import CutMask, MaskNoise
 from dataloader.photo_noise import RealWorldNoise
+from dataloader.scenes import FileScenes, SceneSource, composed_scenes
 from dataloader.targets import FormTargets
-from dataloader.transforms import (
-    CropOnUnknown,
-    MatchMasks,
-    RandomAffine,
-    Scene,
-    SelectEach,
-    SelectSubset,
-)
+from dataloader.transforms import CropOnUnknown, MatchMasks, RandomAffine, SelectEach, SelectSubset
 from misc.errors import InputError, describe_os_error
-from misc.image_io import read_alpha, read_image, read_mask
 
 # Scene -> Scene up to FormTargets (Scene -> Sample), then Sample -> Sample.
 Transform = Callable[[Any, np.random.Generator], Any]
@@ -43,26 +36,26 @@ class SampleError(InputError):
 
 
 class MattingDataset(Dataset[Sample]):
-    """Augmented samples of a list of records.
+    """Augmented samples of a source of scenes.
 
     The generator of a sample comes from (seed, epoch, index) alone: data depend neither on the number of workers nor on
     what was loaded before.
 
     Args:
-        records: as :func:`dataloader.filelists.pair_training` makes them.
-        transforms: applied in order to the scene of a record; the last ones act on a sample.
+        scenes: where the scenes come from.
+        transforms: applied in order to a scene; the last ones act on a sample.
         seed: 0 or more.
 
     Raises:
-        InputError: no records, or a negative seed.
+        InputError: no scenes, or a negative seed.
     """
 
-    def __init__(self, records: Sequence[ImageRecord], transforms: Sequence[Transform], *, seed: int = 0) -> None:
-        if not records:
+    def __init__(self, scenes: SceneSource, transforms: Sequence[Transform], *, seed: int = 0) -> None:
+        if not len(scenes):
             raise InputError("the training set holds no images; check the filelists of [data]")
         if seed < 0:
             raise InputError(f"seed: found {seed}; expected 0 or more")
-        self.records = list(records)
+        self.scenes = scenes
         self.transforms = list(transforms)
         self.seed = seed
         # In shared memory, so that workers which outlive an epoch (persistent_workers) see the next one begin.
@@ -73,7 +66,7 @@ class MattingDataset(Dataset[Sample]):
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.scenes)
 
     def __getitem__(self, index: int) -> Sample:
         """One augmented sample.
@@ -91,7 +84,7 @@ class MattingDataset(Dataset[Sample]):
             IndexError: no such index.
             SampleError: a file is missing, unreadable or of the wrong size.
         """
-        if not 0 <= index < len(self.records):
+        if not 0 <= index < len(self.scenes):
             raise IndexError(index)
         if get_worker_info() is not None:
             # The workers are the parallelism, so no threads inside. 0, not 1: in a forked process 1 waits for ever for
@@ -99,7 +92,7 @@ class MattingDataset(Dataset[Sample]):
             cv2.setNumThreads(0)
         rng = np.random.default_rng([self.seed, epoch, index])
         try:
-            item: Any = load_scene(self.records[index])
+            item: Any = self.scenes.scene(index, epoch=epoch)
         except InputError as error:
             raise SampleError(str(error)) from None
         except OSError as error:
@@ -107,40 +100,6 @@ class MattingDataset(Dataset[Sample]):
         for transform in self.transforms:
             item = transform(item, rng)
         return item
-
-
-def load_scene(record: ImageRecord) -> Scene:
-    """Read all files of a record.
-
-    Raises:
-        FileNotFoundError: a file does not exist.
-        InputError: a file is unreadable, or its size is not that of the photograph.
-    """
-    image = read_image(record.image)
-    size = image.shape[:2]
-
-    def checked(path: Path, read: Callable[[Path], np.ndarray]) -> np.ndarray:
-        layer = read(path)
-        if layer.shape[:2] != size:
-            raise InputError(
-                f"{path}: {layer.shape[1]}x{layer.shape[0]} pixels; expected {size[1]}x{size[0]} like {record.image}; "
-                "resize or replace it"
-            )
-        return layer
-
-    return Scene(
-        name=record.name,
-        image=image,
-        alphas=[checked(path, read_alpha) for path in record.alphas],
-        masks=[binary_mask(checked(path, read_mask)) for path in record.masks],
-        fgs=[checked(path, read_image) for path in record.fgs],
-        bgs=[checked(path, read_image) for path in record.bgs],
-    )
-
-
-def binary_mask(mask: np.ndarray) -> np.ndarray:
-    """Grey mask, 0..255 or 0..1 -> (H, W) uint8, 0 or 1, cut at half of that range."""
-    return (mask >= (1 if mask.max(initial=0) <= 1 else 128)).astype(np.uint8)
 
 
 def stage_transforms(data: Any, *, stage: int) -> list[Transform]:
@@ -193,13 +152,15 @@ def build_train_dataset(data: Any, *, stage: int, seed: int) -> MattingDataset:
         data: the section [data] of the configuration, with attributes. ``train_mask`` may be empty: all masks are then
             made from the alphas.
         stage: 1 or 2.
-        seed: of the augmentation.
+        seed: of composition and augmentation.
 
     Raises:
-        FileNotFoundError: a filelist, or a file it names, does not exist.
+        FileNotFoundError: a filelist, a file it names, or a folder does not exist.
         InputError: a filelist is not named or cannot be paired, or an impossible value in ``data``.
     """
     transforms = stage_transforms(data, stage=stage)
+    if data.source == "compose":
+        return MattingDataset(composed_scenes(data, seed=seed), transforms, seed=seed)
     records = pair_training(
         alphas=_read_list(data, "train_alpha"),
         images=_read_list(data, "train_merged"),
@@ -207,7 +168,7 @@ def build_train_dataset(data: Any, *, stage: int, seed: int) -> MattingDataset:
         fgs=_read_list(data, "train_fg"),
         bgs=_read_list(data, "train_bg"),
     )
-    return MattingDataset(records, transforms, seed=seed)
+    return MattingDataset(FileScenes(records), transforms, seed=seed)
 
 
 def build_validation_records(data: Any) -> list[ImageRecord]:

@@ -14,11 +14,11 @@ from dataloader.batch import collate
 from dataloader.dataset import (
     MattingDataset,
     SampleError,
-    binary_mask,
     build_train_dataset,
     build_validation_records,
     stage_transforms,
 )
+from dataloader.scenes import FileScenes, binary_mask
 from misc.errors import InputError
 from misc.image_io import write_image
 
@@ -158,7 +158,7 @@ def test_impossible_values_are_refused(make_data):
     with pytest.raises(InputError, match="seed: found -1"):
         build_train_dataset(make_data([1]), stage=1, seed=-1)
     with pytest.raises(InputError, match="holds no images"):
-        MattingDataset([], stage_transforms(make_data([1]), stage=1))
+        MattingDataset(FileScenes([]), stage_transforms(make_data([1]), stage=1))
     with pytest.raises(ValueError, match="expected 1 or 2"):
         stage_transforms(make_data([1]), stage=3)
 
