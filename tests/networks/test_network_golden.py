@@ -48,12 +48,10 @@ def test_training_forward_updates_statistics(golden_checkpoints: Callable[[int],
     recorded = np.load(GOLDEN / "train_step.npz")
     out = network(torch.from_numpy(recorded["image"]), torch.from_numpy(recorded["guidance"]).float())
     for name in ("os8", "os4", "os1"):
-        close(getattr(out, name)[..., ::4, ::4], recorded[f"alpha_{name}"], 1e-3)
+        close(getattr(out, name)[..., ::4, ::4], recorded[f"alpha_{name}"], 1e-5)
     after = to_published(network.state_dict())
     for name in recorded.files:
-        if name.endswith(("running_mean", "running_var")):
-            close(after[name], recorded[name], 1e-3)
-        elif name.endswith("weight_v"):
+        if name in after:
             close(after[name], recorded[name], 1e-5)
 
 
