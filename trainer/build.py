@@ -141,7 +141,8 @@ def _build_state(config: Any, *, stage: int, device: torch.device, folder: Path)
     resume = resume_path(config.train.resume_checkpoint, folder)
     if resume is None:
         initial_weights(network, config.model, stage=stage)
-    network.to(device, memory_format=torch.channels_last)  # the layout that convolutions are fastest in
+    network.to(device)
+    network.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
     trainable = network.refiner if stage == 2 else network
     assert trainable is not None
     state = TrainingState(
