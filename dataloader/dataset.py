@@ -136,7 +136,7 @@ def stage_transforms(data: Any, *, stage: int) -> list[Transform]:
                 random_interp=data.random_interp,
             )
         )
-    transforms.append(CropOnUnknown(data.crop_size))
+    transforms.append(CropOnUnknown(data.crop_size, trimap_kernel=data.trimap_kernel))
     transforms.append(FormTargets(data.trimap_kernel, noise=MaskNoise(data.mask_kernel) if augment else None))
     if augment:
         transforms.append(CutMask(data.cutmask_internal_prob, data.cutmask_external_prob))

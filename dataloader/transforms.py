@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from dataloader.mask_noise import mask_from_alpha
+from dataloader.mask_noise import ellipse, mask_from_alpha
 
 SURE = 0.5 / 255  # an alpha this near to 0 or 1 is 0 or 1 in 8 bits
 
@@ -62,7 +62,11 @@ class Scene:
     @property
     def pixel_scale(self) -> float:
         """Mean number of canvas pixels per pixel of the photograph, along a line."""
-        return math.sqrt(abs(float(np.linalg.det(self.matrix[:, :2]))))
+        return _scale_of(self.matrix)
+
+
+def _scale_of(matrix: Array) -> float:
+    return max(math.sqrt(abs(float(np.linalg.det(matrix[:, :2])))), 1e-6)
 
 
 # ---------------------------------------------------------------------------------------------------- mask matching
@@ -190,14 +194,20 @@ def _about_centre(linear: Array, size: tuple[int, int], canvas: tuple[int, int])
 class CropOnUnknown:
     """Warp every layer into a square crop centred on a random unknown pixel of a target.
 
-    A canvas smaller than the crop is enlarged to cover it; the crop is shifted into the canvas. The pixel is taken
-    from the core of the unknown region, soft alphas and hard edges, for the trimap itself is only made in the crop.
+    A canvas smaller than the crop is enlarged to cover it; the crop is shifted into the canvas. The trimap itself is
+    only made in the crop. Until then its unknown region is the core, soft alphas and hard edges, dilated by one random
+    ellipse: the trimap will widen either side of it by half of one.
+
+    Args:
+        size: side of the crop, pixels.
+        trimap_kernel: ellipses of 1 .. trimap_kernel - 1 pixels will make the trimap.
     """
 
     ATTEMPTS = 8  # pixels tried until one lies on the canvas: shear and rotation push corners off it
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, trimap_kernel: int = 30) -> None:
         self.size = size
+        self.trimap_kernel = trimap_kernel
 
     def __call__(self, scene: Scene, rng: np.random.Generator) -> Scene:
         matrix, canvas = self._enlarge(scene.matrix, scene.canvas)
@@ -225,7 +235,8 @@ class CropOnUnknown:
         point = rng.uniform(0, (canvas[1], canvas[0]))
         for index in rng.permutation(len(scene.targets)):
             alpha = sum_alphas([scene.alphas[i] for i in scene.targets[index]])
-            candidates = np.flatnonzero(unknown_core(alpha))
+            size = int(rng.integers(1, max(self.trimap_kernel, 2))) / _scale_of(matrix)
+            candidates = np.flatnonzero(cv2.dilate(unknown_core(alpha), ellipse(max(1, round(size)))))
             if not len(candidates):
                 continue
             for flat in rng.choice(candidates, size=self.ATTEMPTS):

@@ -187,7 +187,7 @@ def test_the_crop_holds_an_unknown_pixel_of_the_target(make_scene):
     scene = make_scene(3, height=200, width=600)
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        crop = CropOnUnknown(32)(KEEP_ALL(replace(scene, targets=[(seed % 3,)]), rng), rng)
+        crop = CropOnUnknown(32, trimap_kernel=2)(KEEP_ALL(replace(scene, targets=[(seed % 3,)]), rng), rng)
         assert unknown_core(crop.alphas[seed % 3])[14:18, 14:18].any()  # at its centre: no edge of the canvas is near
 
 
