@@ -83,6 +83,7 @@ _AT_LEAST: dict[str, float] = {
     "log.tensorboard_step": 1,
     "log.tensorboard_image_step": 1,
     "log.checkpoint_step": 1,
+    "log.checkpoint_keep": 0,
 }
 _PROBABILITIES = (
     "data.test_fraction",

@@ -7,6 +7,7 @@ random is a function of (seed, step).
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,22 @@ import torch
 from torch.optim import Optimizer
 
 from misc.errors import InputError
+from misc.files import atomic_path
 from networks import InstMatt
 from networks.checkpoint import load_network, read_checkpoint, to_published, write_checkpoint
 from trainer.schedule import AdaptiveClip
 
 LAST, BEST = "last.pth", "best.pth"
+
+
+def keep_step(folder: Path, step: int, *, count: int) -> None:
+    """Keep the last checkpoint under the name of its step too, and drop all but the newest ``count`` of these."""
+    if not count:
+        return
+    with atomic_path(folder / f"step_{step:07d}.pth") as temporary:
+        shutil.copyfile(folder / LAST, temporary)
+    for old in sorted(folder.glob("step_*.pth"))[:-count]:
+        old.unlink()
 
 
 @dataclass

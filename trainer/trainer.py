@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from misc import distributed
 from misc.device import fast_bf16
 from misc.errors import RunError
 from misc.logger import RunLogger
-from trainer.checkpoint import BEST, LAST, TrainingState
+from networks.checkpoint import to_published, write_checkpoint
+from trainer.checkpoint import BEST, LAST, TrainingState, keep_step
 from trainer.pictures import strip
 from trainer.schedule import learning_rate
 from trainer.validate import quality_table
@@ -123,6 +126,7 @@ class Trainer:
             "gradient_norm": norm,
             "data_seconds": loaded - started,
             "step_seconds": time.perf_counter() - started,
+            "memory_gb": peak_memory(self.device),
         }
 
     def _learning_rate(self) -> float:
@@ -140,9 +144,20 @@ class Trainer:
         if all(math.isfinite(value) for value in terms.values()):
             return
         listed = ", ".join(f"{name} {value:g}" for name, value in terms.items())
+        dump = self.folder / f"nonfinite_rank{distributed.rank()}.pth"
+        write_checkpoint(
+            dump,
+            {
+                "iter": self.state.step,
+                "terms": terms,
+                "state_dict": to_published(self.state.network.state_dict()),
+                "batch": {field.name: getattr(batch, field.name) for field in fields(batch)},
+            },
+        )
         raise RunError(
             f"step {self.state.step}: the loss is not finite ({listed}) on images {', '.join(batch.names)}; "
-            "the last checkpoint is untouched; look at these images, or lower train.G_lr"
+            f"{dump} holds the batch and the weights; the last checkpoint is untouched; look at these images, or lower "
+            "train.G_lr"
         )
 
     def _after_step(self, values: dict[str, float]) -> None:
@@ -158,6 +173,8 @@ class Trainer:
             self._validate()
         if step % log.checkpoint_step == 0 and not last:
             self._save(LAST)
+            if distributed.is_main():
+                keep_step(self.folder, step, count=log.checkpoint_keep)
 
     def _validate(self) -> None:
         assert self.validate is not None
@@ -176,6 +193,13 @@ class Trainer:
         if distributed.is_main():
             self.state.save(self.folder / name, to_plain(self.config))
         distributed.barrier()
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory used so far, GB: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:

@@ -226,3 +226,14 @@ def test_loss_that_is_not_finite_stops_with_step_images_and_terms(
     assert "the loss is not finite" in errors[0]
     assert "rec" in errors[0]
     assert "0000" in errors[0]  # an image name
+    dump = read_checkpoint(tmp_path / "checkpoint" / "nan" / "nonfinite_rank0.pth")
+    assert dump["batch"]["image"].shape[1:] == (3, 96, 96)
+
+
+def test_earlier_checkpoints_are_kept_on_request(experiment: Callable, run: Run, tmp_path: Path) -> None:
+    path = experiment("keep", log="checkpoint_keep = 2")
+    done = run("main.py", "--stage", 1, "--config", path, "train.total_step=5", "log.checkpoint_step=1")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "checkpoint" / "keep"
+    assert sorted(p.name for p in folder.iterdir()) == ["last.pth", "step_0000003.pth", "step_0000004.pth"]
+    assert read_checkpoint(folder / "step_0000003.pth")["iter"] == 3
