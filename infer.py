@@ -18,36 +18,50 @@ from tqdm import tqdm
 
 from config import load_config
 from dataloader.filelists import InferenceRecord, pair_inference
-from dataloader.geometry import Geometry
+from dataloader.geometry import Geometry, region_of_interest
 from dataloader.guidance import tri_masks
-from misc.device import select_device
+from misc.device import PRECISIONS, free_memory, inference_dtype, select_device
 from misc.errors import InputError, describe_os_error, run_script
 from misc.image_io import read_image, read_mask, write_image
 from networks import InstMatt
 from networks.checkpoint import network_from_checkpoint
+from networks.folding import FoldedInstMatt
+from networks.folding import fold as fold_network
 from networks.instmatt import normalise
+from networks.tiles import Rect
+
+BYTES_PER_PIXEL = 160  # of the trunk's activations for one instance in float32, measured
+DEFAULT_MARGIN = 0.25  # of --roi
 
 
 class Predictor:
     """The whole way from a photograph and its masks to mattes, on NumPy arrays.
 
-    Not safe for use from several threads at once; give each thread its own.
+    Not safe for use from several threads at once; give each thread its own (they may be built from one network).
 
     Args:
-        checkpoint: a file of stage 1 or 2, published or ours, or a network (used as it is, put into evaluation mode
-            during a call and back after it).
+        checkpoint: a file of stage 1 or 2, published or ours, or a network.
         device: "auto", "cpu", "cuda", "cuda:<index>" or "mps".
         max_side: the longer side is reduced to this before the network, pixels; 0 = never.
         refine_iterations: most iterations of the multi-instance refiner; 0 gives the stage-1 mattes.
         guidance_threshold: grey masks are foreground from this value on, 1..255.
-        batch_size: instances per forward pass.
+        batch_size: instances per forward pass; ``None`` chooses by free memory on a GPU, and 1 on a CPU, where more
+            gain nothing.
+        precision: "fp32", "bf16", "fp16" or "auto", see ``misc.device.inference_dtype``.
+        fold: run a folded copy (see ``networks.folding``): the same mattes, faster. By default so for a file and not
+            for a network, which is used as it is, put into evaluation mode during a call and back after it: right
+            also while it is being trained. Other precisions than fp32 and ``roi`` need the folded copy.
+        roi: look for each person in a crop round its mask only: several times faster where people are small in the
+            picture, and not quite the same mattes.
+        roi_margin: of that crop on each side, as a share of the mask's height and width; at least 64 pixels.
 
     Raises:
         FileNotFoundError: no such checkpoint.
-        InputError: the checkpoint or the device cannot be used.
+        InputError: the checkpoint, the device or the precision cannot be used.
 
     Example:
-        mattes = Predictor("checkpoint.pth", device="auto")(image, masks)
+        >>> predictor = Predictor("checkpoint.pth", device="auto")  # doctest: +SKIP
+        >>> mattes = predictor(image, masks)  # (H, W, 3) uint8, (K, H, W) → (K, H, W)  # doctest: +SKIP
     """
 
     def __init__(
@@ -58,15 +72,26 @@ class Predictor:
         max_side: int = 1280,
         refine_iterations: int = 2,
         guidance_threshold: int = 128,
-        batch_size: int = 4,
+        batch_size: int | None = None,
+        precision: str = "fp32",
+        fold: bool | None = None,
+        roi: bool = False,
+        roi_margin: float = DEFAULT_MARGIN,
     ) -> None:
         self.device = device if isinstance(device, torch.device) else select_device(device)
+        dtype = inference_dtype(precision, self.device)
         network = checkpoint if isinstance(checkpoint, InstMatt) else network_from_checkpoint(checkpoint)
-        self.network = network.to(self.device)
+        if fold is None:
+            fold = not isinstance(checkpoint, InstMatt)
+        if not fold and (roi or dtype != torch.float32):
+            raise InputError("Predictor: roi and precisions other than fp32 need fold=True")
+        self.network: InstMatt | FoldedInstMatt
+        self.network = fold_network(network.to(self.device), dtype=dtype) if fold else network.to(self.device)
         self.max_side = max_side
         self.refine_iterations = refine_iterations
         self.guidance_threshold = guidance_threshold
         self.batch_size = batch_size
+        self.roi, self.roi_margin = roi, roi_margin
 
     def __call__(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
         """Mattes of all people of one photograph.
@@ -85,19 +110,42 @@ class Predictor:
         binary = self._check(image, masks)
         geometry = Geometry.plan(*image.shape[:2], max_side=self.max_side)
         pixels = torch.from_numpy(geometry.forward(image)).to(self.device).permute(2, 0, 1).float() / 255
-        guidance = tri_masks(np.stack([geometry.forward(mask, nearest=True) for mask in binary]))
+        small = np.stack([geometry.forward(mask, nearest=True) for mask in binary])
+        # Tri-masks are small integers: as int8 they take a quarter of the memory and of the way to a GPU.
+        guidance = torch.from_numpy(tri_masks(small).astype(np.int8)).to(self.device)
+        mattes = self._matte(normalise(pixels), guidance, small)
+        return geometry.inverse(mattes.float().cpu().numpy())
+
+    def _matte(self, image: torch.Tensor, guidance: torch.Tensor, masks: np.ndarray) -> torch.Tensor:
+        """(K, H, W) mattes of the padded size."""
+        if isinstance(self.network, FoldedInstMatt):
+            crops = None
+            if self.roi:
+                crops = [Rect(*region_of_interest(mask, margin=self.roi_margin)) for mask in masks]
+            mattes, _ = self.network.matte(
+                image,
+                guidance,
+                batch_size=self._batch_size(*image.shape[-2:]),
+                refine_iterations=self.refine_iterations,
+                crops=crops,
+            )
+            return mattes
         training = self.network.training
         self.network.eval()
         try:
+            batch_size = self.batch_size or 1
             mattes, _ = self.network.matte(
-                normalise(pixels),
-                torch.from_numpy(guidance).to(self.device),
-                batch_size=self.batch_size,
-                refine_iterations=self.refine_iterations,
+                image, guidance.float(), batch_size=batch_size, refine_iterations=self.refine_iterations
             )
         finally:
             self.network.train(training)
-        return geometry.inverse(mattes.float().cpu().numpy())
+        return mattes
+
+    def _batch_size(self, height: int, width: int) -> int:
+        if self.batch_size is not None:
+            return self.batch_size
+        free = free_memory(self.device) if self.device.type == "cuda" else None
+        return max(1, int(0.5 * free / (BYTES_PER_PIXEL * height * width))) if free else 1
 
     def _check(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
         """The masks as (K, H, W) uint8, 0 or 1."""
@@ -203,15 +251,28 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--max-side", type=int, default=1280, help="longer side in the network, pixels; 0 = no limit (default 1280)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:<index> or mps (default auto)")
     add("--refine-iterations", type=int, default=2, help="most refinement iterations; 0 = stage 1 only (default 2)")
-    add("--batch-size", type=int, default=4, help="instances per forward pass (default 4)")
+    add("--batch-size", type=int, help="instances per forward pass (default: chosen by free memory on a GPU, else 1)")
+    add(
+        "--precision",
+        default="fp32",
+        choices=PRECISIONS,
+        help="fp32 (default), bf16, fp16 (GPU only) or auto: bf16 where the machine is fast at it",
+    )
+    add("--roi", action="store_true", help="each person on a crop round its mask: faster, not quite the same mattes")
+    add(
+        "--roi-margin",
+        type=float,
+        default=DEFAULT_MARGIN,
+        help=f"margin of the crop, as a share of the mask's size, at least 64 pixels (default {DEFAULT_MARGIN})",
+    )
     add("overrides", nargs="*", metavar="KEY=VALUE", help="override the configuration")
     options = parser.parse_args(arguments)
     if not 1 <= options.guidance_thres <= 255:
         raise InputError(f"--guidance-thres: found {options.guidance_thres}, expected 1 to 255")
     if options.max_side and options.max_side < 32:
         raise InputError(f"--max-side: found {options.max_side}, expected 0 or at least 32")
-    for name, least in (("refine_iterations", 0), ("batch_size", 1)):
-        if getattr(options, name) < least:
+    for name, least in (("refine_iterations", 0), ("batch_size", 1), ("roi_margin", 0)):
+        if getattr(options, name) is not None and getattr(options, name) < least:
             raise InputError(f"--{name.replace('_', '-')}: found {getattr(options, name)}, expected at least {least}")
     return options
 
@@ -238,6 +299,10 @@ def build_predictor(options: argparse.Namespace) -> Predictor:
         refine_iterations=options.refine_iterations,
         guidance_threshold=options.guidance_thres,
         batch_size=options.batch_size,
+        precision=options.precision,
+        fold=True,
+        roi=options.roi,
+        roi_margin=options.roi_margin,
     )
 
 

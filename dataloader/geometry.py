@@ -65,3 +65,24 @@ class Geometry:
             return np.ascontiguousarray(cropped)
         size = self.original[::-1]
         return np.stack([cv2.resize(matte, size, interpolation=cv2.INTER_LINEAR) for matte in cropped])
+
+
+def region_of_interest(mask: np.ndarray, *, margin: float = 0.25, least: int = 64) -> tuple[int, int, int, int]:
+    """The part of a padded image round one person's mask.
+
+    Args:
+        mask: (H, W), non-zero on the person, of the padded size (multiples of 32); not empty.
+        margin: on each side, as a share of the height (width) of the mask's box.
+        least: smallest margin, pixels.
+
+    Returns:
+        Top, left, bottom, right (exclusive) in pixels; multiples of 32, inside the image.
+    """
+    edges = []
+    for axis, size in enumerate(mask.shape):
+        line = np.flatnonzero(mask.any(axis=1 - axis))
+        first, last = int(line[0]), int(line[-1]) + 1
+        rim = max(least, margin * (last - first))
+        edges.append((max(0, int(first - rim) // STRIDE * STRIDE), min(size, -(-int(last + rim) // STRIDE) * STRIDE)))
+    (top, bottom), (left, right) = edges
+    return top, left, bottom, right

@@ -42,3 +42,37 @@ def select_device(name: str = "auto") -> torch.device:
     if not available[device.type]:
         raise InputError(f"--device: {name} is not on this machine ({count} CUDA devices); use auto or cpu")
     return device
+
+
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
+
+
+def inference_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The number format that inference runs in.
+
+    Args:
+        precision: "fp32", "bf16", "fp16" (CUDA only), or "auto": bf16 where it is fast, else fp16 on CUDA, else fp32.
+        device: what it runs on.
+
+    Raises:
+        InputError: not one of these, or not on this device.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"--precision: found {precision!r}, expected one of {', '.join(PRECISIONS)}")
+    if precision == "auto":
+        precision = "bf16" if fast_bf16(device) else "fp16" if device.type == "cuda" else "fp32"
+    if precision == "fp16" and device.type != "cuda":
+        raise InputError(f"--precision: fp16 needs a CUDA device, found {device.type}; use auto, bf16 or fp32")
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that can still be allocated, ``None`` where that is not known."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)

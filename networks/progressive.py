@@ -96,15 +96,13 @@ def unknown_region(alpha: Tensor, sizes: int | np.ndarray) -> Tensor:
     """
     alpha = alpha.detach()
     undecided = ((alpha >= UNDECIDED[0]) & (alpha <= UNDECIDED[1])).to(alpha.dtype)
-    if isinstance(sizes, int):
-        dilated = dilate(undecided, sizes)
-    else:
-        rows = [
-            torch.cat([dilate(undecided[n : n + 1, c : c + 1], int(sizes[n, c])) for c in range(alpha.shape[1])], dim=1)
-            for n in range(alpha.shape[0])
-        ]
-        dilated = torch.cat(rows)
-    return dilated.amax(dim=1, keepdim=True)
+    if isinstance(sizes, int):  # one size for all channels: joining them first gives the same and dilates only once
+        return dilate(undecided.amax(dim=1, keepdim=True), sizes)
+    rows = [
+        torch.cat([dilate(undecided[n : n + 1, c : c + 1], int(sizes[n, c])) for c in range(alpha.shape[1])], dim=1)
+        for n in range(alpha.shape[0])
+    ]
+    return torch.cat(rows).amax(dim=1, keepdim=True)
 
 
 def fuse(os8: Tensor, os4: Tensor, os1: Tensor, sizes4: int | np.ndarray, sizes1: int | np.ndarray) -> FusedMatte:

@@ -5,6 +5,7 @@ Paper section 3.3. The same loop serves training, validation and inference.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -175,13 +176,17 @@ def refine_window(
     return refined[..., BORDER:-BORDER, BORDER:-BORDER]
 
 
+FeatureReader = Callable[[int, Window], Tensor]
+
+
 def refine(
-    refiner: MultiInstanceRefiner,
+    refiner: nn.Module,
     image: Tensor,
     tri_mattes: Tensor,
-    feature: Tensor,
+    feature: Tensor | FeatureReader,
     *,
     max_iterations: int = 2,
+    only_present: bool = False,
 ) -> Tensor:
     """Inference: refine all windows of one image until nothing changes.
 
@@ -189,11 +194,12 @@ def refine(
     sees what an earlier one wrote. An instance that changes by at most 0.01 is not updated again.
 
     Args:
-        refiner: the module.
+        refiner: a ``MultiInstanceRefiner`` with a tensor of features, a ``FoldedRefiner`` with either.
         image: (3, H, W), normalised.
         tri_mattes: (K, 3, H, W), fused predictions of the base network.
-        feature: (K, 32w, H, W).
+        feature: (K, 32w, H, W), or a function from the number of an instance and a window to its (32w, side, side).
         max_iterations: upper bound; 0 returns the input. 2 reproduces the published numbers.
+        only_present: in each window, only instances with alpha above 0.01 there take part.
 
     Returns:
         (K, 3, H, W), a new tensor.
@@ -201,21 +207,53 @@ def refine(
     result = tri_mattes.clone()
     height, width = tri_mattes.shape[-2:]
     side = window_size(len(tri_mattes), height, width)
-    kept = (~find_duplicates(tri_mattes[:, 0])).nonzero()[:, 0]
-    if max_iterations < 1 or len(kept) == 0 or side <= 2 * BORDER:
+    kept = (~find_duplicates(tri_mattes[:, 0])).nonzero()[:, 0].tolist()
+    if max_iterations < 1 or not kept or side <= 2 * BORDER:
         return result
     windows = choose_windows(disagreement(tri_mattes), side)
-    current = result[kept]
-    feature = feature[kept]
-    moving = torch.ones(len(kept), dtype=torch.bool, device=result.device)
+    members = [_members(window, tri_mattes, kept, only_present=only_present) for window in windows]
+    moving = set(kept)
     for _ in range(max_iterations):
-        before = current[:, 0].clone()
-        for window in windows:
+        before = result[:, 0].clone()
+        for window, present in zip(windows, members):
+            wanted = [place for place, number in enumerate(present) if number in moving]
+            if not wanted:
+                continue
+            refined = _refine_members(refiner, window, image, result, feature, present, wanted)
             rows, columns = inner_slices(window)
-            refined = refine_window(refiner, window, image[None], current, feature).to(current.dtype)
-            current[moving, :, rows, columns] = refined[moving]
-        moving &= (current[:, 0] - before).abs().flatten(1).amax(dim=1) > CONVERGED
-        if not moving.any():
+            result[[present[place] for place in wanted], :, rows, columns] = refined.to(result.dtype)
+        moving &= {number for number in moving if (result[number, 0] - before[number]).abs().max() > CONVERGED}
+        if not moving:
             break
-    result[kept] = current
     return result
+
+
+def _members(window: Window, tri_mattes: Tensor, kept: list[int], *, only_present: bool) -> list[int]:
+    """The instances that take part in a window."""
+    if not only_present:
+        return kept
+    inside = tri_mattes[:, 0, window.top : window.bottom, window.left : window.right]
+    present = (inside > SUPPORT).flatten(1).any(dim=1).tolist()
+    return [number for number in kept if present[number]]
+
+
+def _refine_members(
+    refiner: nn.Module,
+    window: Window,
+    image: Tensor,
+    tri_mattes: Tensor,
+    feature: Tensor | FeatureReader,
+    members: list[int],
+    wanted: list[int],
+) -> Tensor:
+    """The refined tri-mattes of the wanted among the members, less the window's rim."""
+    rows, columns = slice(window.top, window.bottom), slice(window.left, window.right)
+    mattes = tri_mattes[members, :, rows, columns]
+    if isinstance(feature, Tensor):
+        refined = refiner(image[None, :, rows, columns], mattes, feature[members, :, rows, columns])
+        if len(refined) != len(wanted):
+            refined = refined[wanted]
+    else:
+        reader = feature
+        refined = refiner(image[None, :, rows, columns], mattes, lambda place: reader(members[place], window), wanted)
+    return refined[..., BORDER:-BORDER, BORDER:-BORDER]

@@ -1,0 +1,174 @@
+"""Parts of an image: which rectangles cover a region, with what rim, and features computed only where they are read.
+
+The fused matte takes the full-resolution prediction only inside ``region_os1``, and the refiner reads features only in
+its windows. Rectangles are unions of square cells; each is computed with a rim as wide as the receptive field of the
+full-resolution end, so that its values are those of a computation on the whole image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import EllipsisType
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CELL = 32  # side of a cell, pixels; a multiple of 4
+HALO = 12  # rim, pixels: 2 of the head, then 1 + 3 at half and 1 at quarter size; a multiple of 4
+LARGEST = 384  # longest side of a rectangle, pixels: bounds the memory of one step and stays in the processor's cache
+
+
+class Rect(NamedTuple):
+    """Rows top..bottom − 1 and columns left..right − 1."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def here(self) -> tuple[EllipsisType, slice, slice]:
+        """The index of this part of a (…, H, W) tensor."""
+        return ..., slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def grown(self, rim: int, height: int, width: int) -> Rect:
+        """With a rim on each side, cut at the edges of the image."""
+        return Rect(
+            max(0, self.top - rim),
+            max(0, self.left - rim),
+            min(height, self.bottom + rim),
+            min(width, self.right + rim),
+        )
+
+    def within(self, other: Rect) -> Rect:
+        """The same rectangle counted from the top left corner of another."""
+        return Rect(self.top - other.top, self.left - other.left, self.bottom - other.top, self.right - other.left)
+
+    def common(self, other: Rect) -> Rect | None:
+        """What two rectangles share, ``None`` for nothing."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        bottom, right = min(self.bottom, other.bottom), min(self.right, other.right)
+        return Rect(top, left, bottom, right) if top < bottom and left < right else None
+
+
+def touched_cells(region: Tensor) -> np.ndarray:
+    """Cells that a region touches: (H, W), 0 or 1 → (ceil(H / 32), ceil(W / 32)) bool."""
+    pooled = F.max_pool2d(region[None, None].float(), CELL, ceil_mode=True)
+    return pooled[0, 0].cpu().numpy() > 0
+
+
+def cells_of(rect: Rect) -> tuple[slice, slice]:
+    """The cells that a rectangle of pixels touches."""
+    return (
+        slice(rect.top // CELL, -(-rect.bottom // CELL)),
+        slice(rect.left // CELL, -(-rect.right // CELL)),
+    )
+
+
+def _runs(cells: np.ndarray, longest: int) -> list[list[int]]:
+    """Runs of cells along the rows, equal runs of neighbouring rows joined: [top, left, bottom, right]."""
+    done: list[list[int]] = []
+    growing: dict[tuple[int, int], list[int]] = {}
+    for row, line in enumerate(cells):
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], line.astype(np.int8), [0]])))
+        pieces = [
+            (left, min(left + longest, stop))
+            for start, stop in zip(edges[::2], edges[1::2])
+            for left in range(start, stop, longest)
+        ]
+        alive = {}
+        for left, right in pieces:
+            rect = growing.pop((left, right), None)
+            if rect is None or rect[2] - rect[0] >= longest:
+                rect = [row, left, row + 1, right]
+                done.append(rect)
+            rect[2] = row + 1
+            alive[left, right] = rect
+        growing = alive
+    return done
+
+
+def cover(cells: np.ndarray, *, height: int, width: int) -> list[Rect]:
+    """Rectangles that cover all chosen cells at little cost.
+
+    Starts from runs of cells and joins, while that saves pixels (rims counted), the pair that saves most. Rectangles
+    may overlap and may cover cells that were not chosen.
+
+    Args:
+        cells: (h, w) bool.
+        height: of the image, pixels; rectangles end there.
+        width: of the image.
+    """
+    longest = LARGEST // CELL
+    rects = np.array(_runs(cells, longest), dtype=np.int64).reshape(-1, 4)
+    rim = 2 * HALO / CELL
+
+    def cost(r: np.ndarray) -> np.ndarray:
+        return (r[..., 2] - r[..., 0] + rim) * (r[..., 3] - r[..., 1] + rim)
+
+    while len(rects) > 1:
+        a, b = rects[:, None], rects[None]
+        joined = np.concatenate([np.minimum(a[..., :2], b[..., :2]), np.maximum(a[..., 2:], b[..., 2:])], axis=-1)
+        saved = cost(rects)[:, None] + cost(rects)[None] - cost(joined)
+        saved[(joined[..., 2:] - joined[..., :2]).max(axis=-1) > longest] = -1
+        np.fill_diagonal(saved, -1)
+        i, j = np.unravel_index(np.argmax(saved), saved.shape)
+        if saved[i, j] <= 0:
+            break
+        rects[i] = joined[i, j]
+        rects = np.delete(rects, j, axis=0)
+    return [
+        Rect(int(t) * CELL, int(lf) * CELL, min(int(b) * CELL, height), min(int(r) * CELL, width))
+        for t, lf, b, r in rects
+    ]
+
+
+class FeatureStore:
+    """The full-resolution feature of one instance, computed where it is asked for and kept within a budget.
+
+    Args:
+        compute: from a rectangle to the feature there and on its rim, (1, C, h, w), and the rectangle counted in it.
+        height: of the image, pixels.
+        width: of the image.
+        budget: ``[bytes left]``, shared between stores: what does not fit is computed anew each time it is read.
+    """
+
+    def __init__(
+        self, compute: Callable[[Rect], tuple[Tensor, Rect]], *, height: int, width: int, budget: list[int]
+    ) -> None:
+        self._compute, self._budget = compute, budget
+        self._height, self._width = height, width
+        self._kept: list[tuple[Rect, Tensor]] = []
+        self._known = np.zeros((-(-height // CELL), -(-width // CELL)), dtype=bool)
+
+    def add(self, rect: Rect) -> tuple[Tensor, Rect]:
+        """Compute a rectangle of whole cells, and keep it if the budget allows; see ``compute``."""
+        feature, inner = self._compute(rect)
+        size = feature.untyped_storage().nbytes()
+        if size <= self._budget[0]:
+            self._budget[0] -= size
+            self._kept.append((rect, feature[0][inner.here]))
+            self._known[cells_of(rect)] = True
+        return feature, inner
+
+    def read(self, rect: Rect) -> Tensor:
+        """The feature in any rectangle of the image, (C, h, w)."""
+        missing = np.zeros_like(self._known)
+        missing[cells_of(rect)] = True
+        missing &= ~self._known
+        pieces = list(self._kept)
+        for part in cover(missing, height=self._height, width=self._width):
+            feature, inner = self.add(part)
+            pieces.append((part, feature[0][inner.here]))
+        size = (1, pieces[0][1].shape[0], rect.bottom - rect.top, rect.right - rect.left)
+        out = torch.empty(
+            size, dtype=pieces[0][1].dtype, device=pieces[0][1].device, memory_format=torch.channels_last
+        )[0]
+        for part, feature in pieces:
+            shared = part.common(rect)
+            if shared is not None:
+                out[shared.within(rect).here] = feature[shared.within(part).here]
+        return out
