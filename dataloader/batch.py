@@ -18,7 +18,7 @@ class Sample:
     Attributes:
         name: image name.
         image: (H, W, 3) uint8, RGB.
-        guidance: (n, 3, H, W) uint8, 0 or 1: the tri-mask of each instance.
+        guidance: (n, 3, H, W) int8, 0 or 1: the tri-mask of each instance; its background is -1 where masks overlap.
         tri_matte: (n, 3, H, W) float32 in [0, 1]: true alphas, adding up to 1.
         colors: (n, 3, H, W, 3) uint8, RGB: colours of target, reference and background.
         trimap: (n, H, W) uint8: 0 background, 128 unknown, 255 foreground of the target.
@@ -38,7 +38,7 @@ class MattingBatch:
 
     Attributes:
         image: (B, 3, H, W) float32 in [0, 1], RGB, not normalised.
-        guidance: (N, 3, H, W) float32, 0 or 1.
+        guidance: (N, 3, H, W) float32, 0 or 1; the background -1 where masks of target and reference overlap.
         tri_matte: (N, 3, H, W) float32 in [0, 1].
         colors: (N, 3, 3, H, W) float32 in [0, 1]: tri-axis, then RGB.
         trimap: (N, 1, H, W) float32, one of 0, 0.5, 1.

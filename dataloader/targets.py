@@ -18,6 +18,13 @@ class FormTargets:
 
     Alphas of a group add; its colours are their alpha-weighted means; its mask is the maximum.
 
+    Where the masks of target and reference overlap, the background mask is -1, as in inference (see
+    :func:`dataloader.guidance.tri_masks`), not 0 as the published training has it. Detector masks of real photographs
+    overlap where it matters most, between touching people: 1.4 % of the pixels of 24 photographs (up to 21 % of one),
+    0.1 % of those of 40 composites with imitated masks. A network trained on 0 would meet -1 for the first time there.
+    The -1 marks the overlap of the masks before noise, which perturbs each channel for itself. What training does not
+    show is a reference of 2: three masks shared 0.002 % of the pixels.
+
     Args:
         trimap_kernel: ellipses of 1 .. trimap_kernel - 1 pixels make the trimap.
         noise: perturbs masks that were made from an alpha, then every channel of each tri-mask; ``None`` leaves them.
@@ -36,7 +43,10 @@ class FormTargets:
             reference = [i for i in range(len(scene.alphas)) if i not in target]
             seen = [masks[i] for i in reference if i not in scene.hidden]
             tri_mask = _tri_mask([masks[i] for i in target], seen)
-            guidance.append(np.stack([self._perturb(channel, scene, rng) for channel in tri_mask]))
+            overlap = tri_mask[0] & tri_mask[1]
+            perturbed = np.stack([self._perturb(channel, scene, rng) for channel in tri_mask]).astype(np.int8)
+            perturbed[2][overlap > 0] = -1
+            guidance.append(perturbed)
             mattes.append(tri_matte([scene.alphas[i] for i in target], [scene.alphas[i] for i in reference]))
             colors.append(np.stack([mean_of(target), mean_of(reference), bg]))
             trimaps.append(random_trimap(mattes[-1][0], rng, kernel=self.trimap_kernel))
@@ -97,9 +107,9 @@ def random_trimap(alpha: np.ndarray, rng: np.random.Generator, *, kernel: int = 
 
 
 def _tri_mask(targets: list[np.ndarray], references: list[np.ndarray]) -> np.ndarray:
+    """Masks of target, reference and background, (3, H, W) uint8, 0 or 1."""
     target = np.maximum.reduce(targets)
     reference = np.maximum.reduce(references) if references else np.zeros_like(target)
-    # Where the two overlap, tri_masks returns a negative background.
     return tri_masks(np.stack([target, reference]))[0].clip(0, 1).astype(np.uint8)
 
 

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from dataloader.guidance import tri_masks
 from dataloader.mask_noise import MaskNoise
 from dataloader.targets import FormTargets, random_trimap, tri_matte
 from dataloader.transforms import MatchMasks
@@ -62,14 +63,23 @@ def test_tri_masks_are_the_unions_of_their_members(make_scene):
     np.testing.assert_array_equal(sample.guidance[0, 0], scene.masks[0] | scene.masks[2])
     np.testing.assert_array_equal(sample.guidance[0, 1], scene.masks[1])
     np.testing.assert_array_equal(sample.guidance[0, 2], 1 - np.maximum.reduce(scene.masks))
-    assert sample.guidance.dtype == np.uint8
+    assert sample.guidance.dtype == np.int8
 
 
-def test_overlapping_masks_leave_no_negative_background(make_scene):
+def test_overlapping_masks_look_as_in_inference(make_scene):
     scene = make_scene(2)
-    sample = form(replace(scene, masks=[cv2.dilate(m, np.ones((31, 31), np.uint8)) for m in scene.masks]), [(0,), (1,)])
-    assert (sample.guidance[0, 0] & sample.guidance[0, 1]).any()
-    assert set(np.unique(sample.guidance)) == {0, 1}
+    masks = [cv2.dilate(m, np.ones((31, 31), np.uint8)) for m in scene.masks]
+    sample = form(replace(scene, masks=masks), [(0,), (1,)])
+    assert (masks[0] & masks[1]).any()
+    np.testing.assert_array_equal(sample.guidance, tri_masks(np.stack(masks)))
+
+
+def test_noise_leaves_the_overlap_of_the_masks_marked(make_scene):
+    scene = make_scene(2)
+    masks = [cv2.dilate(m, np.ones((31, 31), np.uint8)) for m in scene.masks]
+    sample = form(replace(scene, masks=masks), [(0,)], noise=MaskNoise(20), seed=1)
+    assert (sample.guidance[0, 2] == -1).any()
+    assert set(np.unique(sample.guidance[0, :2])) == {0, 1}
 
 
 def test_a_hidden_reference_counts_as_background_in_the_tri_mask_only(make_scene):
