@@ -1,6 +1,7 @@
 """Bring a public data set into the layout of this project: ``python -m misc.prepare NAME PATH OUT``.
 
     python -m misc.prepare him2k HIM2K datasets/him2k            photographs with alphas and masks: test lists
+    python -m misc.prepare i-him50k I-HIM50K datasets/him --colors     the same with estimated colours: training lists
     python -m misc.prepare p3m-10k P3M-10k datasets/p3m          people: fg/ and alpha/ for misc.synthesize
     python -m misc.prepare bg-20k BG-20k datasets/bg             backgrounds
     python -m misc.prepare ppr10k PPR10K-dataset datasets/ppr    photographs with one hard mask each, for infer.py
@@ -37,12 +38,21 @@ Place = Callable[[Path, Path], None]  # puts a source file at a target path
 
 @dataclass(frozen=True)
 class Options:
-    """How: ``part`` of the set ("" for all), ``mask_folder`` of instance sets, whether to copy, whether to clean."""
+    """How to prepare a set.
+
+    Attributes:
+        part: of the set, "" for all of it.
+        mask_folder: of sets of instances, "" for ``masks``.
+        copy: copy pictures instead of linking them.
+        clean: estimate the own colours of people who come as photographs.
+        colors: of sets of instances, estimate the colours of people and background.
+    """
 
     part: str = ""
     mask_folder: str = ""
     copy: bool = False
     clean: bool = True
+    colors: bool = False
 
 
 # ------------------------------------------------------------------------------------- sets of several people each
@@ -51,7 +61,8 @@ class Options:
 def prepare_instances(source: Path, output: Path, options: Options) -> str:
     """HIM2K, M-HIM2K, I-HIM50K and their like: ``images/[part/]NAME.jpg``, ``alphas/[part/]NAME/NN.png``.
 
-    Masks are taken from ``masks`` or from ``--masks``. An image name that occurs in several parts is refused.
+    Masks are taken from ``masks`` or from ``--masks``. An image name that occurs in several parts is refused. With
+    ``--colors`` the colours of every person and of the background are estimated, which makes it a set to train on.
 
     Raises:
         FileNotFoundError: no images or no alphas.
@@ -69,6 +80,8 @@ def prepare_instances(source: Path, output: Path, options: Options) -> str:
         for kind, found in (("alphas", alphas), ("masks", masks)):
             for path in found.get(name, []):
                 place(path, output / kind / name / path.name)
+        if options.colors:
+            _estimate_colors(output, name, images[name], alphas[name])
     _write_lists(output, names, images, with_masks=any(name in masks for name in names))
     people = sum(len(alphas[name]) for name in names)
     without = len(images) - len(names)
@@ -77,8 +90,27 @@ def prepare_instances(source: Path, output: Path, options: Options) -> str:
     )
 
 
+def _estimate_colors(output: Path, name: str, photograph: Path, alphas: Sequence[Path]) -> None:
+    """Write fgs/NAME/NN.jpg and, last, bgs/NAME.jpg, which says that an image is complete."""
+    background = output / "bgs" / f"{name}.jpg"
+    if background.is_file():
+        return
+    image, mattes = read_image(photograph), [read_alpha(path) for path in alphas]
+    for path, matte in zip(alphas, mattes, strict=True):
+        _require_size(path, matte, photograph, image)
+        write_image(output / "fgs" / name / f"{path.stem}.jpg", clean_foreground(image, matte))
+    rest = np.clip(1 - np.sum(mattes, axis=0, dtype=np.float32), 0, 1)
+    write_image(background, clean_foreground(image, rest))
+
+
+def _require_size(path: Path, matte: np.ndarray, photograph: Path, image: np.ndarray) -> None:
+    if image.shape[:2] != matte.shape:
+        found, wanted = (f"{array.shape[1]}x{array.shape[0]}" for array in (matte, image))
+        raise InputError(f"{path}: {found}; expected {wanted} like {photograph}; replace it")
+
+
 def _write_lists(output: Path, names: Sequence[str], images: dict[str, Path], *, with_masks: bool) -> None:
-    """alpha.txt, image.txt and, where there are masks, mask.txt."""
+    """alpha.txt, image.txt, where there are masks mask.txt, and where there are colours fg.txt and bg.txt."""
     from dataloader.filelists import write_filelist  # the owner of the format; a script may know it, misc may not
 
     alphas = [path for name in names for path in sorted((output / "alphas" / name).iterdir())]
@@ -86,6 +118,9 @@ def _write_lists(output: Path, names: Sequence[str], images: dict[str, Path], *,
     suffixes = {name: images[name].suffix.lower() for name in names}
     photographs = (output / "images" / f"{path.parent.name}{suffixes[path.parent.name]}" for path in alphas)
     write_filelist(output / "image.txt", photographs)
+    if all((output / "bgs" / f"{name}.jpg").is_file() for name in names):
+        write_filelist(output / "fg.txt", (output / "fgs" / path.parent.name / f"{path.stem}.jpg" for path in alphas))
+        write_filelist(output / "bg.txt", (output / "bgs" / f"{path.parent.name}.jpg" for path in alphas))
     if with_masks:
         folders = (output / "masks" / name for name in names)
         masks = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())]
@@ -147,9 +182,7 @@ def prepare_people(source: Path, output: Path, options: Options, *, color: Seque
 
 def _clean(path: Path, matte: Path) -> np.ndarray:
     image, alpha = read_image(path), read_alpha(matte)
-    if image.shape[:2] != alpha.shape:
-        found = f"{alpha.shape[1]}x{alpha.shape[0]}"
-        raise InputError(f"{matte}: {found}; expected {image.shape[1]}x{image.shape[0]} like {path}; replace it")
+    _require_size(matte, alpha, path, image)
     return clean_foreground(image, alpha)
 
 
@@ -295,6 +328,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("output", type=Path, metavar="OUT", help="folder to write to")
     add("--part", default="", help="only this part: natural or comp, train or validation …")
     add("--masks", default="", metavar="FOLDER", help="sets of instances: folder of masks (default: masks)")
+    add(
+        "--colors",
+        action="store_true",
+        help="sets of instances: estimate colours of people and background, to train on",
+    )
     add("--copy", action="store_true", help="copy pictures instead of linking them")
     add("--keep-colors", action="store_true", help="sets of photographs: do not estimate the people's own colours")
     return parser
@@ -303,7 +341,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Command line: prints what was found."""
     options = build_parser().parse_args()
-    how = Options(options.part, options.masks, options.copy, clean=not options.keep_colors)
+    how = Options(options.part, options.masks, options.copy, clean=not options.keep_colors, colors=options.colors)
     done = READERS[options.name](options.source, options.output, how)
     print(f"{options.output}: {done}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from dataloader.filelists import pair_inference, pair_test, read_filelist
+from misc.check_dataset import check_image, read_records
 from misc.errors import InputError
 from misc.image_io import read_image, write_image
 from misc.prepare import READERS, Options
@@ -60,6 +62,16 @@ def test_one_part_without_masks_copied(tmp_path: Path):
 def test_i_him50k_has_no_parts(tmp_path: Path):
     source = tree(tmp_path / "in", "images/x1.jpg", "alphas/x1/00.png", "alphas/x1/01.png")
     assert READERS["i-him50k"](source, tmp_path / "out", Options()) == "1 photographs, 2 people, 0 masks"
+
+
+def test_estimated_colours_make_a_set_to_train_on(tmp_path: Path, small_set: Path):
+    pytest.importorskip("pymatting")
+    source, output = tmp_path / "in", tmp_path / "out"
+    for name in ("images", "alphas", "masks"):
+        shutil.copytree(small_set / name, source / name)
+    assert READERS["i-him50k"](source, output, Options(colors=True)).startswith("6 photographs")
+    records, _ = read_records(output, test=False)
+    assert [finding for record in records for finding in check_image(record, min_share=0.0)] == []
 
 
 PEOPLE = {
