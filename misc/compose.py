@@ -167,12 +167,13 @@ def render(
     free = np.ones(size, np.float32)
     visible = np.zeros((len(people) + 1, *size), np.float32)
     fgs = np.zeros((len(people), *size, 3), np.uint8)
+    light = np.array(cv2.mean(background)[:3])
     for index in order:
         person, placed = people[index], placements[index]
         alpha = paste(person.alpha, size, placed)
         visible[index] = alpha * free
         free = free * (1 - alpha)
-        color = towards(fill_color(person.color, person.alpha), person.alpha, background, tone)
+        color = towards(fill_color(person.color, person.alpha), person.alpha, light, tone)
         fgs[index] = paste(color, size, placed)
     visible[-1] = free
     if shadow is not None:
@@ -180,7 +181,10 @@ def render(
     levels = quantize(visible)
     layers = np.concatenate([fgs, background[None]])
     # Integers below 2**16 are exact in float32, and so is the sum of products: 255 · 255.
-    mixed = np.einsum("khw,khwc->hwc", levels.astype(np.float32), layers.astype(np.float32)) / 255
+    mixed = np.zeros((*size, 3), np.float32)
+    for level, layer in zip(levels, layers, strict=True):
+        mixed += cv2.multiply(layer, cv2.merge([level] * 3), dtype=cv2.CV_32F)
+    mixed /= 255
     alphas = levels.astype(np.float32) / np.float32(255)
     return Composite(
         image=np.rint(mixed).astype(np.uint8),

@@ -53,13 +53,13 @@ def fill_color(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return np.where(known[..., None] > 0, color, smooth)
 
 
-def towards(color: np.ndarray, alpha: np.ndarray, background: np.ndarray, share: float) -> np.ndarray:
+def towards(color: np.ndarray, alpha: np.ndarray, light: np.ndarray, share: float) -> np.ndarray:
     """Draw a person's mean brightness, and a little of its hue, towards the background's: one light for all.
 
     Args:
         color: (h, w, 3) uint8, RGB.
         alpha: (h, w) float32 in [0, 1].
-        background: (H, W, 3) uint8, RGB.
+        light: (3,) mean colour of the background, RGB, 0 to 255.
         share: 0 leaves the colours, 1 takes the background's brightness, within a factor of 0.75 to 1.3.
 
     Returns:
@@ -68,8 +68,8 @@ def towards(color: np.ndarray, alpha: np.ndarray, background: np.ndarray, share:
     if share <= 0:
         return color
     weight = alpha / max(float(alpha.sum()), 1e-6)
-    own = np.einsum("hw,hwc->c", weight, color.astype(np.float32))
-    gain = background.reshape(-1, 3).mean(axis=0) / np.maximum(own, 1)
+    own = weight.ravel() @ color.reshape(-1, 3).astype(np.float32)
+    gain = light / np.maximum(own, 1)
     brightness = np.clip(gain.mean() ** share, 0.75, 1.3)
     hue = np.clip((gain / gain.mean()) ** share, 0.95, 1.05)  # a red coat must not turn the face green
     return np.clip(color * (brightness * hue), 0, 255).astype(np.uint8)
