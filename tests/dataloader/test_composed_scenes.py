@@ -87,6 +87,19 @@ def test_batches_do_not_depend_on_the_number_of_workers(data):
             assert torch.equal(getattr(expected, field), getattr(batch, field)), field
 
 
+def test_both_stages_train_without_any_training_file(experiment, run, tmp_path):
+    folders = (f'{key} = ["{SAMPLE / key}"]' for key in ("people", "backgrounds"))
+    file = experiment(data="\n".join(['source = "compose"', *folders]))
+    options = ["data.train_alpha=", "data.train_merged=", "data.compose_size=160", "data.people_max=2"]
+    first = run("main.py", "--config", file, "train.total_step=2", *options)
+    assert first.returncode == 0, first.stderr
+    base = next(tmp_path.rglob("last.pth"))
+    second = ["version=second", f"model.pretrain={base}", "model.batch_size=1", "train.total_step=2"]
+    done = run("main.py", "--stage", 2, "--config", file, *second, *options)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.rglob("last.pth"))) == 2
+
+
 def test_nobody_of_the_written_test_split_is_trained_on(data, tmp_path):
     folders = [SAMPLE / "people"], [SAMPLE / "backgrounds"]
     synthesize(*folders, tmp_path, images=1, size=128, split="test", people_per_image={2: 1.0}, progress=False)
