@@ -53,6 +53,7 @@ class Predictor:
             also while it is being trained. Other precisions than fp32 and ``roi`` need the folded copy.
         roi: look for each person in a crop round its mask only: several times faster where people are small in the
             picture, and not quite the same mattes.
+        tiled: ``False`` computes everything everywhere: the same mattes, slower; to compare with.
         roi_margin: of that crop on each side, as a share of the mask's height and width; at least 64 pixels.
 
     Raises:
@@ -77,6 +78,7 @@ class Predictor:
         fold: bool | None = None,
         roi: bool = False,
         roi_margin: float = DEFAULT_MARGIN,
+        tiled: bool = True,
     ) -> None:
         self.device = device if isinstance(device, torch.device) else select_device(device)
         dtype = inference_dtype(precision, self.device)
@@ -91,7 +93,7 @@ class Predictor:
         self.refine_iterations = refine_iterations
         self.guidance_threshold = guidance_threshold
         self.batch_size = batch_size
-        self.roi, self.roi_margin = roi, roi_margin
+        self.roi, self.roi_margin, self.tiled = roi, roi_margin, tiled
 
     def __call__(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
         """Mattes of all people of one photograph.
@@ -128,6 +130,7 @@ class Predictor:
                 batch_size=self._batch_size(*image.shape[-2:]),
                 refine_iterations=self.refine_iterations,
                 crops=crops,
+                tiled=self.tiled,
             )
             return mattes
         training = self.network.training

@@ -55,7 +55,10 @@ class FoldedRefiner(nn.Module):
             "head_bias": head.bias,
         }
         for name, weight in weights.items():
-            self.register_buffer(name, weight.detach().clone())
+            weight = weight.detach()
+            if weight.ndim == 4:
+                weight = weight.contiguous(memory_format=torch.channels_last)
+            self.register_buffer(name, weight.clone())
 
     def forward(
         self,

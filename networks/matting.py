@@ -15,7 +15,7 @@ from torch import Tensor
 
 from networks.decoder import to_alpha
 from networks.progressive import evaluation_sizes, unknown_region
-from networks.refiner import Window, refine
+from networks.refiner import refine
 from networks.tiles import FeatureStore, Rect, cover, touched_cells
 
 if TYPE_CHECKING:
@@ -70,10 +70,9 @@ class _Instances:
             alpha[0], alpha[1], alpha[2] = 0, 1 - background, background
             alpha[crop.here] = inside
 
-    def feature(self, number: int, window: Window) -> Tensor:
-        """The feature of one instance in a window, (32w, h, w), 0 outside its crop."""
+    def feature(self, number: int, rect: Rect) -> Tensor:
+        """The feature of one instance in a rectangle, (32w, h, w), 0 outside its crop."""
         crop = self.crops[number]
-        rect = Rect(window.top, window.left, window.bottom, window.right)
         shared = rect.common(crop)
         if shared == rect:
             return self.stores[number].read(rect.within(crop))
@@ -131,5 +130,6 @@ def matte_parts(
         instances.feature,
         max_iterations=refine_iterations,
         only_present=crops is not None,
+        regions=instances.region,
     )
     return torch.where(instances.region, refined[:, 0], stage1), stage1

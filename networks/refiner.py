@@ -6,14 +6,17 @@ Paper section 3.3. The same loop serves training, validation and inference.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from networks.decoder import to_alpha
 from networks.layers import leaky_relu, scaled
+from networks.tiles import Rect, cells_of, cover, touched_cells
 
 GRID = 10  # distance of candidate windows, pixels
 MIN_DISAGREEMENT = 0.01  # weakest disagreement worth a window
@@ -176,7 +179,10 @@ def refine_window(
     return refined[..., BORDER:-BORDER, BORDER:-BORDER]
 
 
-FeatureReader = Callable[[int, Window], Tensor]
+REACH = 4  # receptive field of the refiner to each side, pixels; less than BORDER
+MARGIN = 16  # how far round a region its values may come from, over iterations and overlapping windows, pixels
+
+FeatureReader = Callable[[int, Rect], Tensor]
 
 
 def refine(
@@ -187,6 +193,7 @@ def refine(
     *,
     max_iterations: int = 2,
     only_present: bool = False,
+    regions: Tensor | None = None,
 ) -> Tensor:
     """Inference: refine all windows of one image until nothing changes.
 
@@ -197,9 +204,11 @@ def refine(
         refiner: a ``MultiInstanceRefiner`` with a tensor of features, a ``FoldedRefiner`` with either.
         image: (3, H, W), normalised.
         tri_mattes: (K, 3, H, W), fused predictions of the base network.
-        feature: (K, 32w, H, W), or a function from the number of an instance and a window to its (32w, side, side).
+        feature: (K, 32w, H, W), or a function from the number of an instance and a rectangle to its (32w, h, w).
         max_iterations: upper bound; 0 returns the input. 2 reproduces the published numbers.
         only_present: in each window, only instances with alpha above 0.01 there take part.
+        regions: (K, H, W) bool, where the result will be read: windows are computed there and within 16 pixels only.
+            The change of an instance, too, is then looked for there only.
 
     Returns:
         (K, 3, H, W), a new tensor.
@@ -211,21 +220,38 @@ def refine(
     if max_iterations < 1 or not kept or side <= 2 * BORDER:
         return result
     windows = choose_windows(disagreement(tri_mattes), side)
-    members = [_members(window, tri_mattes, kept, only_present=only_present) for window in windows]
+    plans = [
+        (window, parts, _members(window, tri_mattes, kept, only_present=only_present))
+        for window, parts in zip(windows, _parts(windows, regions))
+    ]
     moving = set(kept)
     for _ in range(max_iterations):
         before = result[:, 0].clone()
-        for window, present in zip(windows, members):
+        for window, parts, present in plans:
             wanted = [place for place, number in enumerate(present) if number in moving]
-            if not wanted:
-                continue
-            refined = _refine_members(refiner, window, image, result, feature, present, wanted)
-            rows, columns = inner_slices(window)
-            result[[present[place] for place in wanted], :, rows, columns] = refined.to(result.dtype)
-        moving &= {number for number in moving if (result[number, 0] - before[number]).abs().max() > CONVERGED}
+            if wanted and parts:
+                _refine_parts(refiner, window, parts, image, result, feature, present, wanted)
+        moving = {number for number in moving if (result[number, 0] - before[number]).abs().max() > CONVERGED}
         if not moving:
             break
     return result
+
+
+def _parts(windows: list[Window], regions: Tensor | None) -> list[list[Rect]]:
+    """For each window the rectangles to compute: all but the rim, or of that what lies near a region."""
+    inner = [Rect(w.top + BORDER, w.left + BORDER, w.bottom - BORDER, w.right - BORDER) for w in windows]
+    if regions is None:
+        return [[rect] for rect in inner]
+    height, width = regions.shape[-2:]
+    near = F.max_pool2d(regions.any(dim=0)[None, None].float(), 2 * MARGIN + 1, stride=1, padding=MARGIN)[0, 0]
+    cells = touched_cells(near)
+    parts = []
+    for rect in inner:
+        chosen = np.zeros_like(cells)
+        chosen[cells_of(rect)] = cells[cells_of(rect)]
+        common = (part.common(rect) for part in cover(chosen, height=height, width=width))
+        parts.append([part for part in common if part is not None])
+    return parts
 
 
 def _members(window: Window, tri_mattes: Tensor, kept: list[int], *, only_present: bool) -> list[int]:
@@ -237,23 +263,33 @@ def _members(window: Window, tri_mattes: Tensor, kept: list[int], *, only_presen
     return [number for number in kept if present[number]]
 
 
-def _refine_members(
+def _refine_parts(
     refiner: nn.Module,
     window: Window,
+    parts: list[Rect],
     image: Tensor,
     tri_mattes: Tensor,
     feature: Tensor | FeatureReader,
     members: list[int],
     wanted: list[int],
-) -> Tensor:
-    """The refined tri-mattes of the wanted among the members, less the window's rim."""
-    rows, columns = slice(window.top, window.bottom), slice(window.left, window.right)
-    mattes = tri_mattes[members, :, rows, columns]
-    if isinstance(feature, Tensor):
-        refined = refiner(image[None, :, rows, columns], mattes, feature[members, :, rows, columns])
-        if len(refined) != len(wanted):
-            refined = refined[wanted]
-    else:
-        reader = feature
-        refined = refiner(image[None, :, rows, columns], mattes, lambda place: reader(members[place], window), wanted)
-    return refined[..., BORDER:-BORDER, BORDER:-BORDER]
+) -> None:
+    """Refine the wanted among the members of a window, in place; all parts read what was there before."""
+    updates = []
+    for part in parts:
+        whole = len(parts) == 1 and part.bottom - part.top == window.bottom - window.top - 2 * BORDER
+        grown = part.grown(BORDER if whole else REACH, *image.shape[-2:])
+        mattes = tri_mattes[grown.here][members]
+        if isinstance(feature, Tensor):
+            refined = refiner(image[None][grown.here], mattes, feature[grown.here][members])
+            refined = refined if len(refined) == len(wanted) else refined[wanted]
+        else:
+            read = partial(_read_member, feature, members, grown)
+            refined = refiner(image[None][grown.here], mattes, read, wanted)
+        updates.append((part, refined[part.within(grown).here].to(tri_mattes.dtype)))
+    for part, refined in updates:
+        for place, values in zip(wanted, refined):
+            tri_mattes[members[place]][part.here] = values
+
+
+def _read_member(feature: FeatureReader, members: list[int], rect: Rect, place: int) -> Tensor:
+    return feature(members[place], rect)
