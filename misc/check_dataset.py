@@ -192,6 +192,34 @@ def contact_sheet(records: Sequence[Any], *, height: int = 200, columns: int = 2
     return grid(rows, labels=["image", "alphas", "masks"] * min(columns, len(cells)), height=height)
 
 
+def sample_sheet(folder: Path, *, count: int = 24, crop: int = 320, columns: int = 3, height: int = 150) -> np.ndarray:
+    """What training sees: augmented samples of stage 1 with trimap, tri-mask and tri-matte.
+
+    Target, reference and background are red, green and blue; the tri-mask is white where detector masks overlap.
+
+    Raises:
+        FileNotFoundError: no such set.
+        InputError: a set that cannot be trained on.
+    """
+    from config import load_config
+    from dataloader.dataset import build_train_dataset
+
+    lists = {"alpha": "alpha", "merged": "image", "mask": "mask", "fg": "fg", "bg": "bg"}
+    given = {
+        key: folder / f"{name}.txt" for key, name in lists.items() if name != "mask" or (folder / "mask.txt").is_file()
+    }
+    options = [f"data.train_{key}={path}" for key, path in given.items()]
+    dataset = build_train_dataset(load_config(None, [*options, f"data.crop_size={crop}"]).data, stage=1, seed=0)
+    cells = []
+    for number in range(count):
+        sample = dataset.sample(number % len(dataset), epoch=number // len(dataset))
+        tri_mask = np.where(sample.guidance[0, 2] < 0, np.uint8(255), np.uint8(255) * (sample.guidance[0] > 0))
+        tri_matte = np.rint(255 * sample.tri_matte[0]).astype(np.uint8)
+        cells.append([sample.image, sample.trimap[0], np.moveaxis(tri_mask, 0, 2), np.moveaxis(tri_matte, 0, 2)])
+    rows = [[cell for row in cells[i : i + columns] for cell in row] for i in range(0, count, columns)]
+    return grid(rows, labels=["image", "trimap", "tri-mask", "tri-matte"] * min(columns, count), height=height)
+
+
 def spread(count: int, wanted: int) -> list[int]:
     """``wanted`` positions spread evenly over ``count``."""
     return sorted({round(i) for i in np.linspace(0, count - 1, min(count, wanted))})
@@ -213,6 +241,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--test", action="store_true", help="a set for validation: no colours")
     add("--min-share", type=float, default=0.01, help="smallest share of the image a person covers (default: 0.01)")
     add("--sheet", type=Path, metavar="FILE", help="write a contact sheet of 24 images")
+    add("--samples", type=Path, metavar="FILE", help="write a contact sheet of 24 augmented training samples")
     add("--limit", type=int, default=50, help="findings printed (default: 50)")
     return parser
 
@@ -236,6 +265,8 @@ def main() -> int:
         print(f"… and {len(findings) - options.limit} more (--limit)")
     if options.sheet:
         write_image(options.sheet, contact_sheet([records[i] for i in spread(len(records), 24)]))
+    if options.samples:
+        write_image(options.samples, sample_sheet(options.folder))
     return 1 if findings else 0
 
 

@@ -54,13 +54,15 @@ BREAKS: dict[str, tuple[str, Callable[[Path], None]]] = {
 
 
 def test_a_sound_set_passes_and_gets_a_contact_sheet(small_set: Path, run: Callable, tmp_path: Path):
-    done = run("-m", "misc.check_dataset", small_set, "--sheet", tmp_path / "sheet.png")
+    sheets = "--sheet", tmp_path / "sheet.png", "--samples", tmp_path / "samples.png"
+    done = run("-m", "misc.check_dataset", small_set, *sheets)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("6 images, ")
     assert all(f"| {fault} | 0 |" in done.stdout for fault in FAULTS)
     sheet = read_image(tmp_path / "sheet.png")
     assert sheet.shape[0] == 18 + 3 * 204 - 4
     assert sheet.std() > 20
+    assert read_image(tmp_path / "samples.png").shape == (18 + 8 * 154 - 4, 12 * 154 - 4, 3)
 
 
 @pytest.mark.parametrize("fault", BREAKS)
