@@ -6,11 +6,10 @@ On the command line over filelists or folders, see ``python infer.py --help``; f
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +19,12 @@ from config import load_config
 from dataloader.filelists import InferenceRecord, pair_inference
 from dataloader.geometry import Geometry, region_of_interest
 from dataloader.guidance import tri_masks
+from misc import distributed
+from misc.cutouts import composite, cut_out
 from misc.device import PRECISIONS, free_memory, inference_dtype, select_device
 from misc.errors import InputError, describe_os_error, run_script
 from misc.image_io import read_image, read_mask, write_image
+from misc.pipeline import overlapped
 from networks import InstMatt
 from networks.checkpoint import network_from_checkpoint
 from networks.folding import FoldedInstMatt
@@ -194,26 +196,63 @@ def load_record(record: InferenceRecord, *, threshold: int) -> tuple[np.ndarray,
     return image, np.stack(masks)
 
 
-def _loaded(records: list[InferenceRecord], threshold: int) -> Iterator[tuple[InferenceRecord, Any]]:
-    """Records with what ``load_record`` gave or raised; the next one is read while the caller works."""
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go.
 
-    def load(record: InferenceRecord) -> Any:
-        try:
-            return load_record(record, threshold=threshold)
-        except (InputError, OSError) as error:
-            return error
+    Attributes:
+        folder: mattes, <folder>/<image>/<mask name>.png.
+        rgba: also cut-outs, <folder>_rgba/<image>/<mask name>.png.
+        background: also all people on this photograph, (H, W, 3) uint8: <folder>_composite/<image>.png.
+    """
 
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        ahead = [pool.submit(load, record) for record in records[:2]]
-        for number, record in enumerate(records):
-            result = ahead.pop(0).result()
-            if number + 2 < len(records):
-                ahead.append(pool.submit(load, records[number + 2]))
-            yield record, result
+    folder: Path
+    rgba: bool = False
+    background: np.ndarray | None = None
+
+    def _beside(self, suffix: str) -> Path:
+        return self.folder.with_name(self.folder.name + suffix)
+
+    def mattes(self, record: InferenceRecord) -> list[Path]:
+        """Files of the mattes, in the order of the masks."""
+        return [(self.folder / record.name / path.name).with_suffix(".png") for path in record.masks]
+
+    def cutouts(self, record: InferenceRecord) -> list[Path]:
+        """Files of the cut-outs, in the order of the masks."""
+        folder = self._beside("_rgba") / record.name
+        return [(folder / path.name).with_suffix(".png") for path in record.masks]
+
+    def composite(self, record: InferenceRecord) -> Path:
+        """File of the composite."""
+        return self._beside("_composite") / f"{record.name}.png"
+
+    def are_there(self, record: InferenceRecord) -> bool:
+        """Whether everything for a photograph has been written."""
+        files = self.mattes(record)
+        files += self.cutouts(record) if self.rgba else []
+        files += [self.composite(record)] if self.background is not None else []
+        return all(path.is_file() for path in files)
+
+    def write(self, record: InferenceRecord, result: tuple[np.ndarray, np.ndarray]) -> None:
+        """Write everything for a photograph (H, W, 3) and its mattes (K, H, W), each file whole or not at all.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        image, mattes = result
+        if self.rgba or self.background is not None:
+            cutouts = [cut_out(image, matte) for matte in mattes]
+            if self.background is not None:
+                write_image(self.composite(record), composite(cutouts, self.background))
+            if self.rgba:
+                for path, cutout in zip(self.cutouts(record), cutouts):
+                    write_image(path, cutout)
+        for path, matte in zip(self.mattes(record), mattes):
+            write_image(path, to_uint8(matte))
 
 
-def run(predictor: Predictor, records: list[InferenceRecord], output: Path) -> list[str]:
-    """Matte every record into OUTPUT/<image>/<mask name>.
+def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) -> list[str]:
+    """Matte every record; reading and writing overlap with the network.
 
     A photograph or mask that cannot be read does not stop the others.
 
@@ -223,17 +262,17 @@ def run(predictor: Predictor, records: list[InferenceRecord], output: Path) -> l
     Raises:
         OSError: the output cannot be written.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    failures = []
-    for record, loaded in tqdm(
-        _loaded(records, predictor.guidance_threshold), total=len(records), desc="infer", unit="photo"
-    ):
-        if isinstance(loaded, Exception):
-            failures.append(describe_os_error(loaded) if isinstance(loaded, OSError) else str(loaded))
-            continue
-        for path, matte in zip(record.masks, predictor(*loaded)):
-            write_image((output / record.name / path.name).with_suffix(".png"), to_uint8(matte))
-    return failures
+    outputs.folder.mkdir(parents=True, exist_ok=True)
+    outcomes = overlapped(
+        records,
+        read=lambda record: load_record(record, threshold=predictor.guidance_threshold),
+        work=lambda _, loaded: (loaded[0], predictor(*loaded)),
+        write=outputs.write,
+    )
+    quiet = None if distributed.is_main() else True
+    bar = tqdm(outcomes, total=len(records), desc="infer", unit="photo", disable=quiet)
+    errors = [outcome.error for outcome in bar if outcome.error is not None]
+    return [describe_os_error(error) if isinstance(error, OSError) else str(error) for error in errors]
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -268,6 +307,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         default=DEFAULT_MARGIN,
         help=f"margin of the crop, as a share of the mask's size, at least 64 pixels (default {DEFAULT_MARGIN})",
     )
+    add("--resume", action="store_true", help="skip photographs whose results are there already")
+    add("--rgba", action="store_true", help="also cut-outs with their own colours: OUTPUT_rgba/<image>/<mask name>")
+    add("--composite", metavar="PHOTO", help="also all people on this photograph: OUTPUT_composite/<image>.png")
     add("overrides", nargs="*", metavar="KEY=VALUE", help="override the configuration")
     options = parser.parse_args(arguments)
     if not 1 <= options.guidance_thres <= 255:
@@ -278,6 +320,19 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         if getattr(options, name) is not None and getattr(options, name) < least:
             raise InputError(f"--{name.replace('_', '-')}: found {getattr(options, name)}, expected at least {least}")
     return options
+
+
+def build_outputs(options: argparse.Namespace) -> Outputs:
+    """Where a command line wants its results.
+
+    Raises:
+        FileNotFoundError: no such background.
+        InputError: the background is no photograph, or pymatting is needed and not installed.
+    """
+    if (options.rgba or options.composite) and importlib.util.find_spec("pymatting") is None:
+        raise InputError("--rgba and --composite need pymatting; install it with `pip install pymatting`")
+    background = read_image(options.composite) if options.composite else None
+    return Outputs(Path(options.output), rgba=options.rgba, background=background)
 
 
 def build_predictor(options: argparse.Namespace) -> Predictor:
@@ -310,19 +365,48 @@ def build_predictor(options: argparse.Namespace) -> Predictor:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line; returns the exit status.
+
+    Under ``torchrun`` every process takes each world-size-th photograph; the first one reports for all.
+    """
     options = parse(arguments)
+    outputs = build_outputs(options)
     records, without_masks = pair_inference(
         options.image_dir, options.mask_dir, image_ext=options.image_ext, mask_ext=options.mask_ext
     )
-    predictor = build_predictor(options)
+    options.device = distributed.start(select_device(options.device))
+    try:
+        own = records[distributed.rank() :: distributed.world_size()]
+        todo = [record for record in own if not (options.resume and outputs.are_there(record))]
+        failures = run(build_predictor(options), todo, outputs) if todo else []
+        parts = distributed.gather_objects((failures, len(own) - len(todo)))
+        reports = distributed.is_main()
+    finally:
+        distributed.stop()
+    if not reports:
+        return 0
+    failures = [line for lines, _ in parts for line in lines]
+    return report(options, records, without_masks, failures, skipped=sum(count for _, count in parts))
+
+
+def report(
+    options: argparse.Namespace,
+    records: list[InferenceRecord],
+    without_masks: list[str],
+    failures: list[str],
+    *,
+    skipped: int,
+) -> int:
+    """Say what was done and what was not; returns the exit status."""
     for name in without_masks:
         print(f"{name}: no masks, left out", file=sys.stderr)
-    failures = run(predictor, records, Path(options.output))
     for line in failures:
         print(f"error: {line}", file=sys.stderr)
+    there = f", {skipped} of them before" if skipped else ""
     done = len(records) - len(failures)
-    print(f"{done} of {len(records)} photographs matted into {options.output}; {len(without_masks)} without masks")
+    print(
+        f"{done} of {len(records)} photographs matted into {options.output}{there}; {len(without_masks)} without masks"
+    )
     return 0 if not failures else 1 if done else 2
 
 

@@ -1,0 +1,92 @@
+"""Reading, working and writing at once: none of the three waits for the others."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+from misc.errors import InputError
+
+Item = TypeVar("Item")
+
+
+class Outcome(NamedTuple):
+    """What became of an item: ``error`` is ``None``, or what reading it raised."""
+
+    item: Any
+    error: InputError | OSError | None
+
+
+def overlapped(
+    items: Iterable[Item],
+    *,
+    read: Callable[[Item], Any],
+    work: Callable[[Item, Any], Any],
+    write: Callable[[Item, Any], None],
+    readers: int = 2,
+    writers: int = 2,
+    ahead: int = 3,
+) -> Iterator[Outcome]:
+    """Read items in threads, work on them one after the other in the caller's thread, write results in threads.
+
+    Args:
+        items: in any number; at most ``ahead`` are held at a time on either side of the work.
+        read: item → what ``work`` needs. Its ``InputError`` or ``OSError`` becomes the outcome of that item.
+        work: item and what was read → result. Its ``InputError`` likewise.
+        write: item and result → files, each whole or not at all.
+        readers: threads.
+        writers: threads.
+        ahead: items read ahead, and results waiting to be written.
+
+    Yields:
+        One outcome per item, in order, once it is written (or has failed).
+
+    Raises:
+        OSError: a result could not be written: so, most likely, could none.
+    """
+    source = iter(items)
+    reading: deque[tuple[Item, Future]] = deque()
+    writing: deque[tuple[Item, Future | InputError | OSError]] = deque()
+    with ThreadPoolExecutor(readers) as reader, ThreadPoolExecutor(writers) as writer:
+
+        def fill() -> None:
+            while len(reading) < ahead:
+                item = next(source, None)
+                if item is None:
+                    return
+                reading.append((item, reader.submit(read, item)))
+
+        try:
+            fill()
+            while reading:
+                item, future = reading.popleft()
+                try:
+                    given = future.result()
+                    fill()
+                    writing.append((item, writer.submit(write, item, work(item, given))))
+                except (InputError, OSError) as error:
+                    writing.append((item, error))
+                    fill()
+                while len(writing) > ahead or (writing and _is_done(writing[0][1])):
+                    yield _finish(*writing.popleft())
+            while writing:
+                yield _finish(*writing.popleft())
+        finally:  # an interruption: what is being written gets finished, what has not begun does not begin
+            for _, future in reading:
+                future.cancel()
+            for _, pending in writing:
+                if isinstance(pending, Future):
+                    pending.cancel()
+
+
+def _is_done(pending: Future | InputError | OSError) -> bool:
+    return not isinstance(pending, Future) or pending.done()
+
+
+def _finish(item: Any, pending: Future | InputError | OSError) -> Outcome:
+    if not isinstance(pending, Future):
+        return Outcome(item, pending)
+    pending.result()
+    return Outcome(item, None)
