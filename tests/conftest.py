@@ -23,7 +23,7 @@ SAMPLE = ROOT / "datasets" / "sample"
 def run() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a Python command of the project from the repository root, with one thread per process."""
 
-    def command(*arguments: object, timeout: float = 150, **environment: str) -> subprocess.CompletedProcess[str]:
+    def command(*arguments: object, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *map(str, arguments)],
             cwd=ROOT,
