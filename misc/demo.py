@@ -190,8 +190,8 @@ img {{ max-width: 100%; border: 1px solid #ddd }}
 </style>
 <h1>InstMatt, trained in minutes</h1>
 <p>A small network (see config/demo-stage1.toml), trained on {TRAIN_IMAGES} composites of the sample people and tested
-on {TEST_IMAGES} composites of people and backgrounds it never saw. IMQ in percent at IoU 0.5 (higher is better), RQ the
-share of people found. The truth is composite, and its alphas come from a matting network.</p>
+on {TEST_IMAGES} composites of people and backgrounds it never saw. IMQ in percent at IoU 0.5 (higher is better); RQ
+counts who was found. The truth is composite, and its alphas come from a matting network.</p>
 <table><thead><tr>{head}</tr></thead><tbody>
 {body}</tbody></table>
 <p>Above: test composites. Below: real photographs, which have no truth. This is what minutes of training give; a real
