@@ -32,7 +32,7 @@ from networks.folding import fold as fold_network
 from networks.instmatt import normalise
 from networks.tiles import Rect
 
-BYTES_PER_PIXEL = 160  # of the trunk's activations for one instance in float32, measured
+BYTES_PER_PIXEL = 160  # of the trunk's activations for one instance in float32, estimated from its layers
 DEFAULT_MARGIN = 0.25  # of --roi
 
 

@@ -103,6 +103,7 @@ def test_interruption_leaves_whole_files_only(small_checkpoint: Path, photograph
     process = subprocess.Popen(
         [sys.executable, "infer.py", *command(small_checkpoint, tmp_path / "in", output)],
         cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs inherit a deaf ear for it
     )  # fmt: skip
     end = time.monotonic() + 60
     while time.monotonic() < end and len(list(output.rglob("*.png"))) < 4:

@@ -15,6 +15,11 @@ from tests.conftest import small_network
 from trainer.tasks import MutualGuidanceTask, RefinementTask, sample_generators
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # tiny layers: a second thread mostly waits, above all on a busy machine
+
+
 def batch_of(counts: list[int], size: int = 96, seed: int = 0) -> MattingBatch:
     """Discs on noise: image b has counts[b] instances with soft edges."""
     rng = torch.Generator().manual_seed(seed)
@@ -135,6 +140,6 @@ def test_batched_images_equal_single_ones_in_stage2() -> None:
     names = ("image", "guidance", "tri_matte", "colors", "trimap")
     joined = [torch.cat([getattr(first, name), getattr(second, name)]) for name in names]
     both = MattingBatch(*joined, image_index=torch.tensor([0, 0, 1, 1, 1]), names=["a", "b"])
-    together = float(task(both, 0)["loss"])
-    apart = (float(task(first, 0)["loss"]) + float(task(second, 0)["loss"])) / 2
+    together = task(both, 0)["loss"].item()
+    apart = (task(first, 0)["loss"].item() + task(second, 0)["loss"].item()) / 2
     assert together == pytest.approx(apart, rel=1e-4)
