@@ -243,7 +243,7 @@ def prepare_photographs(source: Path, output: Path, options: Options) -> str:
     return f"{len(names)} photographs with one mask each; hard masks are no alphas: for infer.py only"
 
 
-# ------------------------------------------------------------------------------------------------------------ helpers
+# ---- what the readers share
 
 
 def _placer(options: Options) -> Place:
