@@ -269,8 +269,7 @@ def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) 
         work=lambda _, loaded: (loaded[0], predictor(*loaded)),
         write=outputs.write,
     )
-    quiet = None if distributed.is_main() else True
-    bar = tqdm(outcomes, total=len(records), desc="infer", unit="photo", disable=quiet)
+    bar = tqdm(outcomes, total=len(records), desc="infer", unit="photo", disable=distributed.hide_progress())
     errors = [outcome.error for outcome in bar if outcome.error is not None]
     return [describe_os_error(error) if isinstance(error, OSError) else str(error) for error in errors]
 
@@ -376,7 +375,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options.device = distributed.start(select_device(options.device))
     try:
-        own = records[distributed.rank() :: distributed.world_size()]
+        own = distributed.own_share(records)
         todo = [record for record in own if not (options.resume and outputs.are_there(record))]
         failures = run(build_predictor(options), todo, outputs) if todo else []
         parts = distributed.gather_objects((failures, len(own) - len(todo)))

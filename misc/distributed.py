@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+Item = TypeVar("Item")
 
 
 def start(device: torch.device, *, local_rank: int | None = None) -> torch.device:
@@ -49,6 +53,16 @@ def world_size() -> int:
 def is_main() -> bool:
     """True in the one process that prints and writes."""
     return rank() == 0
+
+
+def own_share(items: Sequence[Item]) -> Sequence[Item]:
+    """What this process takes of a list that all processes share: every world-size-th, from its rank on."""
+    return items[rank() :: world_size()]
+
+
+def hide_progress() -> bool | None:
+    """For ``tqdm(disable=…)``: hidden in all processes but the main one, and there (``None``) without a terminal."""
+    return None if is_main() else True
 
 
 def mean_of_sums(total: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,27 +32,22 @@ _STEM = "encoder.conv1.module.weight_bar"
 
 def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """State dictionary of an ``InstMatt`` with the published names."""
-    renamed = {}
-    for name, tensor in state.items():
-        for ours, published in _OURS_TO_PUBLISHED:
-            if name.endswith(ours):
-                name = name[: -len(ours)] + published
-                break
-        renamed[name] = tensor
-    return renamed
+    return _with_suffixes(state, _OURS_TO_PUBLISHED)
 
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The inverse of ``to_published``; a prefix ``module.`` on every key is dropped."""
     if state and all(name.startswith("module.") for name in state):
         state = {name[len("module.") :]: tensor for name, tensor in state.items()}
+    return _with_suffixes(state, [(published, ours) for ours, published in _OURS_TO_PUBLISHED])
+
+
+def _with_suffixes(state: Mapping[str, Tensor], changes: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
+    """The state with each name that ends in the first of a pair ending in the second instead."""
     renamed = {}
     for name, tensor in state.items():
-        for ours, published in _OURS_TO_PUBLISHED:
-            if name.endswith(published):
-                name = name[: -len(published)] + ours
-                break
-        renamed[name] = tensor
+        old, new = next((pair for pair in changes if name.endswith(pair[0])), ("", ""))
+        renamed[name[: len(name) - len(old)] + new] = tensor
     return renamed
 
 
@@ -108,8 +103,9 @@ def load_network(
     if base_only:
         state = {name: tensor for name, tensor in state.items() if not name.startswith("refiner.")}
         expected = {name: tensor for name, tensor in expected.items() if not name.startswith("refiner.")}
-    missing = [name for name in to_published(expected) if name not in to_published(state)]
-    extra = [name for name in to_published(state) if name not in to_published(expected)]
+    given, wanted = to_published(state), to_published(expected)  # errors speak of the names in the file
+    missing = [name for name in wanted if name not in given]
+    extra = [name for name in given if name not in wanted]
     if missing and all(name.startswith("refiner.") for name in missing) and not extra:
         raise InputError(
             f"{source}: a stage-1 checkpoint (no refiner.*), expected one of stage 2; leave the refiner out"

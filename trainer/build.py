@@ -28,8 +28,6 @@ from trainer.tasks import MutualGuidanceTask, RefinementTask
 from trainer.trainer import Trainer
 from trainer.validate import quality_table, validate
 
-TEST_LISTS = ("test_alpha", "test_merged", "test_mask")
-
 
 def build_network(model: Any, *, refiner: bool) -> InstMatt:
     """The network that the ``model`` section describes, freshly initialised."""

@@ -80,7 +80,7 @@ class Trainer:
         """
         total = self.config.train.total_step
         self.task.train()
-        hidden = None if distributed.is_main() else True  # None: shown on a terminal
+        hidden = distributed.hide_progress()
         bar = tqdm(total=total, initial=self.state.step, desc="train", unit="step", disable=hidden)
         with _stop_requests() as stop, bar:
             while self.state.step < total:

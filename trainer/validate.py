@@ -29,10 +29,8 @@ def validate(predictor: Predictor, records: list[ImageRecord]) -> ImqCounts:
         FileNotFoundError, InputError: a file cannot be used.
     """
     counts = ImqCounts.zero()
-    own = records[distributed.rank() :: distributed.world_size()]
-    for record in tqdm(
-        own, desc="validate", unit="photo", leave=False, disable=None if distributed.is_main() else True
-    ):
+    own = distributed.own_share(records)
+    for record in tqdm(own, desc="validate", unit="photo", leave=False, disable=distributed.hide_progress()):
         truth = [read_alpha(path) for path in record.alphas]
         mattes: list[np.ndarray] = []
         if record.masks:
