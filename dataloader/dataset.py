@@ -45,12 +45,16 @@ class MattingDataset(Dataset[Sample]):
         scenes: where the scenes come from.
         transforms: applied in order to a scene; the last ones act on a sample.
         seed: 0 or more.
+        keep_scenes: how many of the scenes last used each process keeps; more than 0 pays where the same scene is soon
+            asked for again (``sample`` with another ``crop``).
 
     Raises:
         InputError: no scenes, or a negative seed.
     """
 
-    def __init__(self, scenes: SceneSource, transforms: Sequence[Transform], *, seed: int = 0) -> None:
+    def __init__(
+        self, scenes: SceneSource, transforms: Sequence[Transform], *, seed: int = 0, keep_scenes: int = 0
+    ) -> None:
         if not len(scenes):
             raise InputError("the training set holds no images; check the filelists of [data]")
         if seed < 0:
@@ -58,6 +62,8 @@ class MattingDataset(Dataset[Sample]):
         self.scenes = scenes
         self.transforms = list(transforms)
         self.seed = seed
+        self.keep_scenes = keep_scenes
+        self._kept: dict[tuple[int, int], Any] = {}
         # In shared memory, so that workers which outlive an epoch (persistent_workers) see the next one begin.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -77,8 +83,22 @@ class MattingDataset(Dataset[Sample]):
         """
         return self.sample(index, epoch=int(self._epoch))
 
-    def sample(self, index: int, *, epoch: int) -> Sample:
+    def _scene(self, index: int, epoch: int) -> Any:
+        """A scene, from those kept if it is there; the one kept longest makes room."""
+        scene = self._kept.pop((index, epoch), None) or self.scenes.scene(index, epoch=epoch)
+        if self.keep_scenes:
+            self._kept[index, epoch] = scene
+        if len(self._kept) > self.keep_scenes:
+            self._kept.pop(next(iter(self._kept)))
+        return scene
+
+    def sample(self, index: int, *, epoch: int, crop: int = 0) -> Sample:
         """The augmented sample of any epoch, whatever ``set_epoch`` said: loaders that read ahead cross epochs.
+
+        Args:
+            index: of the scene.
+            epoch: of the scene and of the augmentation.
+            crop: number of the sample among those of this scene and epoch; each is drawn anew.
 
         Raises:
             IndexError: no such index.
@@ -90,9 +110,9 @@ class MattingDataset(Dataset[Sample]):
             # The workers are the parallelism, so no threads inside. 0, not 1: in a forked process 1 waits for ever for
             # the threads of the parent's pool, which did not come along; 0 goes round the pool.
             cv2.setNumThreads(0)
-        rng = np.random.default_rng([self.seed, epoch, index])
+        rng = np.random.default_rng([self.seed, epoch, index, crop])  # a last 0 makes no difference
         try:
-            item: Any = self.scenes.scene(index, epoch=epoch)
+            item: Any = self._scene(index, epoch)
         except InputError as error:
             raise SampleError(str(error)) from None
         except OSError as error:
@@ -145,7 +165,7 @@ def stage_transforms(data: Any, *, stage: int) -> list[Transform]:
     return transforms
 
 
-def build_train_dataset(data: Any, *, stage: int, seed: int) -> MattingDataset:
+def build_train_dataset(data: Any, *, stage: int, seed: int, keep_scenes: int = 0) -> MattingDataset:
     """The training set that [data] describes.
 
     Args:
@@ -153,6 +173,7 @@ def build_train_dataset(data: Any, *, stage: int, seed: int) -> MattingDataset:
             made from the alphas.
         stage: 1 or 2.
         seed: of composition and augmentation.
+        keep_scenes: see :class:`MattingDataset`.
 
     Raises:
         FileNotFoundError: a filelist, a file it names, or a folder does not exist.
@@ -160,7 +181,7 @@ def build_train_dataset(data: Any, *, stage: int, seed: int) -> MattingDataset:
     """
     transforms = stage_transforms(data, stage=stage)
     if data.source == "compose":
-        return MattingDataset(composed_scenes(data, seed=seed), transforms, seed=seed)
+        return MattingDataset(composed_scenes(data, seed=seed), transforms, seed=seed, keep_scenes=keep_scenes)
     records = pair_training(
         alphas=_read_list(data, "train_alpha"),
         images=_read_list(data, "train_merged"),
@@ -168,7 +189,7 @@ def build_train_dataset(data: Any, *, stage: int, seed: int) -> MattingDataset:
         fgs=_read_list(data, "train_fg"),
         bgs=_read_list(data, "train_bg"),
     )
-    return MattingDataset(FileScenes(records), transforms, seed=seed)
+    return MattingDataset(FileScenes(records), transforms, seed=seed, keep_scenes=keep_scenes)
 
 
 def build_validation_records(data: Any) -> list[ImageRecord]:

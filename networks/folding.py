@@ -178,6 +178,7 @@ class FoldedInstMatt(nn.Module):
         super().__init__()
         encoder, decoder = network.encoder, network.decoder
         self.width, self.self_refine_widths = network.width, network.self_refine_widths
+        self.mutual_guidance = network.mutual_guidance
         self.stem = self._stem(encoder)
         self.conv3 = FoldedConv(encoder.conv3, encoder.bn3, slope=RELU)
         self.down = nn.ModuleList(_blocks(stage, RELU) for stage in (encoder.layer1, encoder.layer2, encoder.layer3))
@@ -218,6 +219,8 @@ class FoldedInstMatt(nn.Module):
         shape = (len(guidance), 6, *guidance.shape[-2:])
         x = torch.empty(shape, dtype=self.dtype, device=guidance.device, memory_format=torch.channels_last)
         x[:, :3], x[:, 3:] = image, guidance
+        if not self.mutual_guidance:
+            x[:, 4:] = 0
         return x
 
     def coarse(self, x: Tensor) -> Coarse:

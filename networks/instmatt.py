@@ -31,6 +31,8 @@ class InstMatt(nn.Module):
         refiner: with the multi-instance refiner (stage 2) or without (stage 1).
         self_refine_width1: bound of the dilation between 1/8 and 1/4 scale, see ``networks.progressive``.
         self_refine_width2: bound of the dilation between 1/4 and full scale.
+        mutual_guidance: ``False`` hides the masks of the others from the network, which is then guided by each target
+            alone, the first of the paper's ablations.
     """
 
     def __init__(
@@ -40,9 +42,11 @@ class InstMatt(nn.Module):
         refiner: bool = True,
         self_refine_width1: int = 30,
         self_refine_width2: int = 15,
+        mutual_guidance: bool = True,
     ) -> None:
         super().__init__()
         self.width = width
+        self.mutual_guidance = mutual_guidance
         self.self_refine_widths = (self_refine_width1, self_refine_width2)
         self.encoder = Encoder(width=width)
         self.aspp = ASPP(width=width)
@@ -61,6 +65,8 @@ class InstMatt(nn.Module):
         """
         if image.shape[-2] % STRIDE or image.shape[-1] % STRIDE:
             raise ValueError(f"image: height and width must be multiples of {STRIDE}, found {tuple(image.shape)}")
+        if not self.mutual_guidance:
+            guidance = torch.cat([guidance[:, :1], torch.zeros_like(guidance[:, 1:])], dim=1)
         code, skips = self.encoder(torch.cat([image, guidance], dim=1))
         return self.decoder(self.aspp(code), skips)
 

@@ -22,7 +22,7 @@ from networks import InstMatt
 from networks.checkpoint import describe, load_imagenet_encoder, load_network, read_checkpoint
 from trainer.checkpoint import BEST, LAST, TrainingState
 from trainer.loader import StepSampler, training_batches
-from trainer.schedule import AdaptiveClip
+from trainer.schedule import AdaptiveClip, WeightAverage
 from trainer.sync_bn import convert_sync_batchnorm
 from trainer.tasks import MutualGuidanceTask, RefinementTask
 from trainer.trainer import Trainer
@@ -36,6 +36,7 @@ def build_network(model: Any, *, refiner: bool) -> InstMatt:
         refiner=refiner,
         self_refine_width1=model.self_refine_width1,
         self_refine_width2=model.self_refine_width2,
+        mutual_guidance=model.mutual_guidance,
     )
 
 
@@ -100,13 +101,15 @@ def build_trainer(config: Any, *, stage: int, device: torch.device) -> Trainer:
         )
     if train.num_threads:
         torch.set_num_threads(train.num_threads)
-    dataset = build_train_dataset(config.data, stage=stage, seed=train.seed)
+    crops = config.data.crops_per_scene
+    keep_scenes = config.model.batch_size if crops > 1 else 0
+    dataset = build_train_dataset(config.data, stage=stage, seed=train.seed, keep_scenes=keep_scenes)
     records = build_validation_records(config.data)
     records = records[: train.val_images] if train.val_images else records
     folder = Path(log.checkpoint_path) / config.version
     state = _build_state(config, stage=stage, device=device, folder=folder)
     logger = _build_logger(config, first_step=state.step)
-    predictor = build_predictor(state.network, config, device)
+    predictor = build_predictor(state.result, config, device)
     sampler = StepSampler(
         first_step=state.step,
         total_step=train.total_step,
@@ -123,7 +126,12 @@ def build_trainer(config: Any, *, stage: int, device: torch.device) -> Trainer:
         task=_build_task(state.network, config, stage=stage, device=device),
         state=state,
         batches=training_batches(
-            dataset, sampler, seed=train.seed, workers=config.data.workers, pin_memory=device.type == "cuda"
+            dataset,
+            sampler,
+            seed=train.seed,
+            crops=crops,
+            workers=config.data.workers,
+            pin_memory=device.type == "cuda",
         ),
         validate=(lambda: validate(predictor, records)) if records else None,
         config=config,
@@ -149,6 +157,7 @@ def _build_state(config: Any, *, stage: int, device: torch.device, folder: Path)
             trainable.parameters(), lr=config.train.G_lr, betas=(config.train.beta1, config.train.beta2)
         ),
         clip=AdaptiveClip(),
+        average=WeightAverage(network, decay=config.train.ema_decay) if config.train.ema_decay else None,
         scaler=torch.amp.GradScaler(device.type, enabled=config.train.precision == "fp16"),
         stage=stage,
     )

@@ -1,8 +1,9 @@
 """Training checkpoints: what an interrupted run needs to go on as if nothing had happened.
 
 A file has the published keys ``iter, loss, state_dict, opt_state_dict, lr_state_dict`` (see ``networks.checkpoint``)
-and beside them ``stage``, ``config``, ``best``, ``clip`` and ``scaler``. No generator states: everything drawn at
-random is a function of (seed, step).
+and beside them ``stage``, ``config``, ``best``, ``clip`` and ``scaler``. Where the weights are averaged, ``state_dict``
+holds the average, which is what to use, and ``raw_state_dict`` the weights that training goes on from. No generator
+states: everything drawn at random is a function of (seed, step).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from misc.errors import InputError
 from misc.files import atomic_path
 from networks import InstMatt
 from networks.checkpoint import load_network, read_checkpoint, to_published, write_checkpoint
-from trainer.schedule import AdaptiveClip
+from trainer.schedule import AdaptiveClip, WeightAverage
 
 LAST, BEST = "last.pth", "best.pth"
 
@@ -46,6 +47,7 @@ class TrainingState:
         stage: 1 or 2.
         step: steps done.
         best: the best validation score so far, higher is better; ``None`` before the first.
+        average: of the weights, or ``None``.
     """
 
     network: InstMatt
@@ -55,15 +57,23 @@ class TrainingState:
     stage: int
     step: int = 0
     best: float | None = None
+    average: WeightAverage | None = None
+
+    @property
+    def result(self) -> InstMatt:
+        """The network to validate and to use: the averaged one if there is one."""
+        return self.average.network if self.average else self.network
 
     def save(self, path: Path, config: dict[str, Any]) -> None:
         """Write the state atomically."""
+        raw = {"raw_state_dict": to_published(self.network.state_dict())} if self.average else {}
         write_checkpoint(
             path,
             {
                 "iter": self.step,
                 "loss": self.best,
-                "state_dict": to_published(self.network.state_dict()),
+                "state_dict": to_published(self.result.state_dict()),
+                **raw,
                 "opt_state_dict": self.optimizer.state_dict(),
                 "lr_state_dict": {"last_epoch": self.step},
                 "stage": self.stage,
@@ -83,6 +93,10 @@ class TrainingState:
         """
         checkpoint = read_checkpoint(path)
         load_network(self.network, checkpoint, source=path)
+        if self.average:
+            load_network(self.average.network, checkpoint, source=path)
+        if "raw_state_dict" in checkpoint and not weights_only:
+            load_network(self.network, {"state_dict": checkpoint["raw_state_dict"]}, source=path)
         if weights_only:
             return
         if checkpoint.get("stage") != self.stage or "clip" not in checkpoint:

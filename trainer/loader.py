@@ -18,16 +18,23 @@ class SampleStream(Dataset[Sample]):
     Args:
         dataset: the training set.
         seed: of the order.
+        crops: successive joined batches that show the same scenes, each in crops of its own: a scene is read or
+            composed once and kept for them.
+        joined_batch: samples per step, of all processes together.
     """
 
-    def __init__(self, dataset: MattingDataset, *, seed: int) -> None:
+    def __init__(self, dataset: MattingDataset, *, seed: int, crops: int = 1, joined_batch: int = 1) -> None:
         self.dataset = dataset
         self.seed = seed
+        self.crops = crops
+        self.joined_batch = joined_batch
 
     def __getitem__(self, position: int) -> Sample:
-        epoch, offset = divmod(position, len(self.dataset))
+        step, place = divmod(position, self.joined_batch)
+        turn, crop = divmod(step, self.crops)
+        epoch, offset = divmod(turn * self.joined_batch + place, len(self.dataset))
         order = _permutation(self.seed, epoch, len(self.dataset))
-        return self.dataset.sample(int(order[offset]), epoch=epoch)
+        return self.dataset.sample(int(order[offset]), epoch=epoch, crop=crop)
 
 
 @lru_cache(maxsize=4)
@@ -62,11 +69,11 @@ class StepSampler(Sampler[list[int]]):
 
 
 def training_batches(
-    dataset: MattingDataset, sampler: StepSampler, *, seed: int, workers: int, pin_memory: bool
+    dataset: MattingDataset, sampler: StepSampler, *, seed: int, crops: int, workers: int, pin_memory: bool
 ) -> Iterator[MattingBatch]:
     """Batches from the first to the last step of ``sampler``, loaded ahead by ``workers`` processes."""
     loader = DataLoader(
-        SampleStream(dataset, seed=seed),
+        SampleStream(dataset, seed=seed, crops=crops, joined_batch=sampler.batch_size * sampler.world_size),
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,

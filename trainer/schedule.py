@@ -1,13 +1,16 @@
-"""Learning rate and gradient clipping, as functions of the step and of recorded norms."""
+"""What follows the steps: learning rate, gradient clipping, and the moving average of the weights."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from networks import InstMatt
 
 
 def learning_rate(step: int, *, peak: float, floor: float, warmup: int, total: int) -> float:
@@ -56,3 +59,33 @@ class AdaptiveClip:
     def load_state_dict(self, state: dict[str, float]) -> None:
         """From the checkpoint."""
         self.total, self.weight = state["total"], state["weight"]
+
+
+class WeightAverage:
+    """An exponential moving average of a network's weights, which scores better than the last of them.
+
+    Parameters and the statistics of batch norm are averaged; the vectors of spectral norm belong to the newest weights
+    and are copied.
+
+    Args:
+        network: whose weights to follow; the average starts with them.
+        decay: share of the old average that a step keeps; less in the first steps, so that the start is forgotten.
+
+    Attributes:
+        network: with the averaged weights.
+    """
+
+    def __init__(self, network: InstMatt, *, decay: float) -> None:
+        self.network = copy.deepcopy(network).requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, network: InstMatt, *, step: int) -> None:
+        """Take in the weights after ``step`` steps."""
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        newest = network.state_dict()
+        for name, average in self.network.state_dict().items():
+            if average.is_floating_point() and not name.endswith(("._u", "._v")):
+                average.lerp_(newest[name], share)
+            else:
+                average.copy_(newest[name])

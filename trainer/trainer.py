@@ -117,6 +117,8 @@ class Trainer:
         self.state.scaler.step(self.state.optimizer)
         self.state.scaler.update()
         self.state.step += 1
+        if self.state.average:
+            self.state.average.update(self.state.network, step=self.state.step)
         if self.state.step % self.config.log.tensorboard_image_step == 0 and distributed.is_main():
             self.logger.picture(self.state.step, "train", strip(result["pictures"]))
         return {

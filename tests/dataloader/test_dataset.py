@@ -21,6 +21,7 @@ from dataloader.dataset import (
 from dataloader.scenes import FileScenes, binary_mask
 from misc.errors import InputError
 from misc.image_io import write_image
+from trainer.loader import SampleStream
 
 
 def same(a, b) -> bool:
@@ -79,6 +80,20 @@ def test_batches_do_not_depend_on_the_number_of_workers(make_data, stage):
         assert expected.names == batch.names
         for field in ("image", "guidance", "tri_matte", "colors", "trimap", "image_index"):
             assert torch.equal(getattr(expected, field), getattr(batch, field)), field
+
+
+def test_scenes_that_are_kept_give_the_same_samples_and_are_loaded_once(make_data):
+    data = make_data([2, 2])
+    plain, keeping = (build_train_dataset(data, stage=1, seed=3, keep_scenes=kept) for kept in (0, 2))
+    loaded = []
+    load = keeping.scenes.scene
+    keeping.scenes.scene = lambda index, *, epoch: loaded.append(index) or load(index, epoch=epoch)
+    streams = [SampleStream(dataset, seed=3, crops=3, joined_batch=2) for dataset in (plain, keeping)]
+    ours, kept = ([stream[position] for position in range(6)] for stream in streams)
+    assert all(same(a, b) for a, b in zip(ours, kept, strict=True))
+    assert sorted(loaded) == [0, 1]  # three steps of two samples, on two scenes
+    assert [sample.name for sample in ours[:2]] == [sample.name for sample in ours[2:4]]
+    assert not same(ours[0], ours[2])  # but other crops of them
 
 
 def test_without_augmentation_masks_are_the_detectors_and_the_image_is_untouched(make_data):

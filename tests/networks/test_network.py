@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from networks import InstMatt, progressive
+from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
+from networks.folding import fold
 from networks.instmatt import STRIDE
 from networks.progressive import dilate, ellipse, fuse, unknown_region
 from networks.refiner import choose_windows, find_duplicates, refine
@@ -165,3 +169,22 @@ def test_the_same_person_twice_is_refined_once(network: InstMatt) -> None:
     with torch.inference_mode():
         refined = refine(network.refiner, image, mattes, torch.rand(3, 8, 64, 64))
     assert torch.equal(refined[2], mattes[2])
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_without_mutual_guidance_only_the_mask_of_the_target_counts(
+    network: InstMatt, tmp_path: Path, folded: bool
+) -> None:
+    path = tmp_path / "single.pth"
+    config = {"model": {"mutual_guidance": False}}
+    write_checkpoint(path, {"state_dict": to_published(network.state_dict()), "config": config})
+    single = network_from_checkpoint(path)
+    run = fold(single) if folded else single
+    image, guidance = torch.rand(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
+    guidance[:, 0, 10:40, 10:40] = 1
+    others = guidance.clone()
+    others[:, 1, 20:60, 30:60] = 1
+    with torch.inference_mode():
+        alone, accompanied = run(image, guidance).os1, run(image, others).os1
+        assert torch.equal(alone, accompanied)
+        assert not torch.equal(network(image, guidance).os1, network(image, others).os1)
