@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -68,6 +69,12 @@ class StepSampler(Sampler[list[int]]):
             yield list(range(first, first + self.batch_size))
 
 
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Ctrl-C and a cluster's SIGTERM reach every process; the trainer, which saves first, still needs its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def training_batches(
     dataset: MattingDataset, sampler: StepSampler, *, seed: int, crops: int, workers: int, pin_memory: bool
 ) -> Iterator[MattingBatch]:
@@ -79,5 +86,6 @@ def training_batches(
         collate_fn=collate,
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_leave_signals_to_the_trainer,
     )
     return iter(loader)

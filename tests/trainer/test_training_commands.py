@@ -79,7 +79,13 @@ def started(*arguments: object) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "60"}
     command = [sys.executable, *map(str, arguments)]
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -122,9 +128,10 @@ def test_killed_and_resumed_equals_uninterrupted(stage: int, experiment: Callabl
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_request_to_stop_saves_first(number: signal.Signals, experiment: Callable, run: Run, tmp_path: Path) -> None:
     path = experiment("stopped")
-    process = started("main.py", "--stage", 1, "--config", path, "train.total_step=500", "log.checkpoint_step=400")
+    extra = ("train.total_step=500", "log.checkpoint_step=400", "data.workers=2")
+    process = started("main.py", "--stage", 1, "--config", path, *extra)
     wait_for_step(process, tmp_path / "logging" / "stopped" / "log.jsonl", 2)
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # as a terminal or a cluster does: the loader's processes get it too
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
     assert "stopped on request at step" in errors
