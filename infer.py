@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +18,12 @@ from config import load_config
 from dataloader.filelists import InferenceRecord, pair_inference
 from dataloader.geometry import Geometry, region_of_interest
 from dataloader.guidance import tri_masks
+from dataloader.inference import check_input, load_record
 from misc import distributed
-from misc.cutouts import composite, cut_out
 from misc.device import PRECISIONS, free_memory, inference_dtype, select_device
 from misc.errors import InputError, describe_os_error, run_script
-from misc.image_io import read_image, read_mask, write_image
+from misc.image_io import read_image
+from misc.outputs import Outputs
 from misc.pipeline import overlapped
 from networks import InstMatt
 from networks.checkpoint import network_from_checkpoint
@@ -111,7 +111,7 @@ class Predictor:
         Raises:
             InputError: wrong shapes or types, sizes that differ, or an empty mask.
         """
-        binary = self._check(image, masks)
+        binary = check_input(image, masks, threshold=self.guidance_threshold)
         geometry = Geometry.plan(*image.shape[:2], max_side=self.max_side)
         pixels = torch.from_numpy(geometry.forward(image)).to(self.device).permute(2, 0, 1).float() / 255
         small = np.stack([geometry.forward(mask, nearest=True) for mask in binary])
@@ -151,104 +151,6 @@ class Predictor:
             return self.batch_size
         free = free_memory(self.device) if self.device.type == "cuda" else None
         return max(1, int(0.5 * free / (BYTES_PER_PIXEL * height * width))) if free else 1
-
-    def _check(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
-        """The masks as (K, H, W) uint8, 0 or 1."""
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise InputError(f"image: found shape {image.shape}, {image.dtype}; expected (H, W, 3) uint8, RGB")
-        if masks.ndim != 3 or masks.dtype not in (np.uint8, np.bool_):
-            raise InputError(f"masks: found shape {masks.shape}, {masks.dtype}; expected (K, H, W) uint8 or bool")
-        if masks.shape[1:] != image.shape[:2]:
-            raise InputError(f"masks: found size {masks.shape[1:]}, expected that of the image, {image.shape[:2]}")
-        if not len(masks):
-            raise InputError("masks: found none, expected one per person")
-        binary = masks if masks.dtype == np.bool_ else masks >= self.guidance_threshold
-        for number, mask in enumerate(binary):
-            if not mask.any():
-                raise InputError(f"masks: number {number} is empty at threshold {self.guidance_threshold}")
-        return binary.astype(np.uint8)
-
-
-def to_uint8(alpha: np.ndarray) -> np.ndarray:
-    """Alpha in [0, 1] as 0..255, rounded to the nearest level (the published code truncated)."""
-    return np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8)
-
-
-def load_record(record: InferenceRecord, *, threshold: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read one photograph, (H, W, 3) uint8, and its masks, (K, H, W) uint8.
-
-    Raises:
-        FileNotFoundError: a file is gone.
-        InputError: a file is unreadable, a mask has another size than its photograph or is empty; names the file.
-    """
-    image = read_image(record.image)
-    masks = []
-    for path in record.masks:
-        mask = read_mask(path)
-        if mask.shape != image.shape[:2]:
-            raise InputError(
-                f"{path}: the mask is {mask.shape[1]}×{mask.shape[0]}, its photograph {record.image} is "
-                f"{image.shape[1]}×{image.shape[0]}; make them the same size"
-            )
-        if mask.max() < threshold:
-            raise InputError(f"{path}: the mask is empty: its maximum is {mask.max()}, --guidance-thres is {threshold}")
-        masks.append(mask)
-    return image, np.stack(masks)
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Where results go.
-
-    Attributes:
-        folder: mattes, <folder>/<image>/<mask name>.png.
-        rgba: also cut-outs, <folder>_rgba/<image>/<mask name>.png.
-        background: also all people on this photograph, (H, W, 3) uint8: <folder>_composite/<image>.png.
-    """
-
-    folder: Path
-    rgba: bool = False
-    background: np.ndarray | None = None
-
-    def _beside(self, suffix: str) -> Path:
-        return self.folder.with_name(self.folder.name + suffix)
-
-    def mattes(self, record: InferenceRecord) -> list[Path]:
-        """Files of the mattes, in the order of the masks."""
-        return [(self.folder / record.name / path.name).with_suffix(".png") for path in record.masks]
-
-    def cutouts(self, record: InferenceRecord) -> list[Path]:
-        """Files of the cut-outs, in the order of the masks."""
-        folder = self._beside("_rgba") / record.name
-        return [(folder / path.name).with_suffix(".png") for path in record.masks]
-
-    def composite(self, record: InferenceRecord) -> Path:
-        """File of the composite."""
-        return self._beside("_composite") / f"{record.name}.png"
-
-    def are_there(self, record: InferenceRecord) -> bool:
-        """Whether everything for a photograph has been written."""
-        files = self.mattes(record)
-        files += self.cutouts(record) if self.rgba else []
-        files += [self.composite(record)] if self.background is not None else []
-        return all(path.is_file() for path in files)
-
-    def write(self, record: InferenceRecord, result: tuple[np.ndarray, np.ndarray]) -> None:
-        """Write everything for a photograph (H, W, 3) and its mattes (K, H, W), each file whole or not at all.
-
-        Raises:
-            OSError: a file cannot be written.
-        """
-        image, mattes = result
-        if self.rgba or self.background is not None:
-            cutouts = [cut_out(image, matte) for matte in mattes]
-            if self.background is not None:
-                write_image(self.composite(record), composite(cutouts, self.background))
-            if self.rgba:
-                for path, cutout in zip(self.cutouts(record), cutouts):
-                    write_image(path, cutout)
-        for path, matte in zip(self.mattes(record), mattes):
-            write_image(path, to_uint8(matte))
 
 
 def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) -> list[str]:

@@ -119,3 +119,8 @@ def write_image(path: str | Path, image: np.ndarray, *, quality: int = 95) -> No
     if not done:
         raise OSError(f"{path}: cannot be encoded as {path.suffix}")
     write_bytes(path, data.tobytes())
+
+
+def to_uint8(alpha: np.ndarray) -> np.ndarray:
+    """Alpha in [0, 1] as 0..255, rounded to the nearest level (the published code truncated)."""
+    return np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8)

@@ -6,11 +6,12 @@ import numpy as np
 from tqdm import tqdm
 
 from dataloader.filelists import ImageRecord
+from dataloader.inference import load_record
 from evaluation.quality import ImqCounts, evaluate_image
-from infer import Predictor, load_record, to_uint8
+from infer import Predictor
 from misc import distributed
 from misc.errors import InputError
-from misc.image_io import read_alpha
+from misc.image_io import read_alpha, to_uint8
 
 
 def validate(predictor: Predictor, records: list[ImageRecord]) -> ImqCounts:
