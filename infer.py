@@ -27,6 +27,7 @@ from misc.outputs import Outputs
 from misc.pipeline import overlapped
 from networks import InstMatt
 from networks.checkpoint import network_from_checkpoint
+from networks.cleaning import clean_matte
 from networks.folding import FoldedInstMatt
 from networks.folding import fold as fold_network
 from networks.instmatt import normalise
@@ -34,6 +35,7 @@ from networks.tiles import Rect
 
 BYTES_PER_PIXEL = 160  # of the trunk's activations for one instance in float32, estimated from its layers
 DEFAULT_MARGIN = 0.25  # of --roi
+SHIPPED = Path(__file__).resolve().parent / "checkpoints" / "instmatt-s.pth"  # InstMatt-S, see its model card
 
 
 class Predictor:
@@ -42,7 +44,8 @@ class Predictor:
     Not safe for use from several threads at once; give each thread its own (they may be built from one network).
 
     Args:
-        checkpoint: a file of stage 1 or 2, published or ours, or a network.
+        checkpoint: a file of stage 1 or 2, published or ours, or a network; by default InstMatt-S, which comes with
+            the project.
         device: "auto", "cpu", "cuda", "cuda:<index>" or "mps".
         max_side: the longer side is reduced to this before the network, pixels; 0 = never.
         refine_iterations: most iterations of the multi-instance refiner; 0 gives the stage-1 mattes.
@@ -56,6 +59,8 @@ class Predictor:
         roi: look for each person in a crop round its mask only: several times faster where people are small in the
             picture, and not quite the same mattes.
         tiled: ``False`` computes everything everywhere: the same mattes, slower; to compare with.
+        clean_below: alphas up to this become 0, and pieces far from the mask go (see ``networks.cleaning``); 0 leaves
+            mattes as they are, ``None`` does what the checkpoint was made for.
         roi_margin: of that crop on each side, as a share of the mask's height and width; at least 64 pixels.
 
     Raises:
@@ -63,13 +68,13 @@ class Predictor:
         InputError: the checkpoint, the device or the precision cannot be used.
 
     Example:
-        >>> predictor = Predictor("checkpoint.pth", device="auto")  # doctest: +SKIP
+        >>> predictor = Predictor()  # doctest: +SKIP
         >>> mattes = predictor(image, masks)  # (H, W, 3) uint8, (K, H, W) → (K, H, W)  # doctest: +SKIP
     """
 
     def __init__(
         self,
-        checkpoint: str | Path | InstMatt,
+        checkpoint: str | Path | InstMatt = SHIPPED,
         *,
         device: str | torch.device = "auto",
         max_side: int = 1280,
@@ -80,6 +85,7 @@ class Predictor:
         fold: bool | None = None,
         roi: bool = False,
         roi_margin: float = DEFAULT_MARGIN,
+        clean_below: float | None = None,
         tiled: bool = True,
     ) -> None:
         self.device = device if isinstance(device, torch.device) else select_device(device)
@@ -96,6 +102,7 @@ class Predictor:
         self.guidance_threshold = guidance_threshold
         self.batch_size = batch_size
         self.roi, self.roi_margin, self.tiled = roi, roi_margin, tiled
+        self.clean_below = self.network.clean_below if clean_below is None else clean_below
 
     def __call__(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
         """Mattes of all people of one photograph.
@@ -117,8 +124,11 @@ class Predictor:
         small = np.stack([geometry.forward(mask, nearest=True) for mask in binary])
         # Tri-masks are small integers: as int8 they take a quarter of the memory and of the way to a GPU.
         guidance = torch.from_numpy(tri_masks(small).astype(np.int8)).to(self.device)
-        mattes = self._matte(normalise(pixels), guidance, small)
-        return geometry.inverse(mattes.float().cpu().numpy())
+        result = self._matte(normalise(pixels), guidance, small)
+        mattes = geometry.inverse(result.float().cpu().numpy())
+        if not self.clean_below:
+            return mattes
+        return np.stack([clean_matte(*pair, below=self.clean_below) for pair in zip(mattes, binary)])
 
     def _matte(self, image: torch.Tensor, guidance: torch.Tensor, masks: np.ndarray) -> torch.Tensor:
         """(K, H, W) mattes of the padded size."""
@@ -184,7 +194,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--config", help="experiment file of the checkpoint; without it everything is read off the checkpoint")
-    add("--checkpoint", required=True, help="checkpoint of stage 1 or 2, ours or published")
+    add("--checkpoint", default=SHIPPED, help="checkpoint of stage 1 or 2, ours or published (default: InstMatt-S)")
     add("--image-dir", required=True, help="photographs: a filelist or a folder")
     add("--mask-dir", required=True, help="masks: a filelist of …/<image>/NN.png, or a folder of such folders")
     add("--output", required=True, help="mattes go to OUTPUT/<image>/<mask name>")
@@ -208,6 +218,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         default=DEFAULT_MARGIN,
         help=f"margin of the crop, as a share of the mask's size, at least 64 pixels (default {DEFAULT_MARGIN})",
     )
+    add(
+        "--clean-below",
+        type=float,
+        help="alphas up to this become 0, and specks far from the mask go; 0 = leave them (default: what "
+        "the checkpoint was made for)",
+    )
     add("--resume", action="store_true", help="skip photographs whose results are there already")
     add("--rgba", action="store_true", help="also cut-outs with their own colours: OUTPUT_rgba/<image>/<mask name>")
     add("--composite", metavar="PHOTO", help="also all people on this photograph: OUTPUT_composite/<image>.png")
@@ -217,6 +233,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         raise InputError(f"--guidance-thres: found {options.guidance_thres}, expected 1 to 255")
     if options.max_side and options.max_side < 32:
         raise InputError(f"--max-side: found {options.max_side}, expected 0 or at least 32")
+    if options.clean_below is not None and not 0 <= options.clean_below < 0.5:
+        raise InputError(f"--clean-below: found {options.clean_below}, expected 0 to below 0.5")
     for name, least in (("refine_iterations", 0), ("batch_size", 1), ("roi_margin", 0)):
         if getattr(options, name) is not None and getattr(options, name) < least:
             raise InputError(f"--{name.replace('_', '-')}: found {getattr(options, name)}, expected at least {least}")
@@ -262,6 +280,7 @@ def build_predictor(options: argparse.Namespace) -> Predictor:
         fold=True,
         roi=options.roi,
         roi_margin=options.roi_margin,
+        clean_below=options.clean_below,
     )
 
 

@@ -54,6 +54,7 @@ _AT_LEAST: dict[str, float] = {
     "model.self_refine_width1": 1,
     "model.self_refine_width2": 1,
     "model.refine_iterations": 0,
+    "model.clean_below": 0,
     "model.arch.width": 1 / 16,
     "train.seed": 0,
     "train.total_step": 1,

@@ -1,0 +1,96 @@
+"""Make a small file for sharing out of a training checkpoint.
+
+    python -m misc.export_checkpoint runs/checkpoints/InstMatt-S-stage2/last.pth checkpoints/instmatt-s.pth
+
+Keeps the weights (matrices in half precision, everything else in single) and the resolved configuration without its
+paths; leaves out what only training needs. Any loader of the published layout reads the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from misc.errors import InputError, run_script
+
+LARGEST_HALF = 6.0e4  # weights above this do not fit into half precision
+
+
+def small_state(state: dict[str, torch.Tensor], *, source: str) -> dict[str, torch.Tensor]:
+    """A state dictionary with its matrices (two axes and more) as float16.
+
+    Raises:
+        InputError: a weight that half precision cannot hold.
+    """
+    small = {}
+    for name, tensor in state.items():
+        if tensor.ndim >= 2 and tensor.is_floating_point():
+            if not bool((tensor.abs() < LARGEST_HALF).all()):
+                raise InputError(f"{source}: {name} holds values beyond half precision; train it well first")
+            tensor = tensor.half()
+        small[name] = tensor.contiguous()
+    return small
+
+
+def without_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """A resolved configuration without the places of one machine."""
+    kept = {name: dict(section) if isinstance(section, dict) else section for name, section in config.items()}
+    data = kept.get("data", {})
+    for key, value in data.items():
+        if key.startswith(("train_", "test_")) and isinstance(value, str):
+            data[key] = ""
+        elif key in ("people", "backgrounds"):
+            data[key] = [Path(folder).name for folder in value]
+    kept.pop("log", None)
+    if "model" in kept and kept["model"].get("pretrain"):
+        kept["model"]["pretrain"] = Path(kept["model"]["pretrain"]).name
+    return kept
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Make a small file for sharing out of a training checkpoint.")
+    parser.add_argument("checkpoint", type=Path, help="of stage 1 or 2")
+    parser.add_argument("output", type=Path, help="file to write")
+    parser.add_argument("--clean-below", type=float, help="store this as model.clean_below: see infer.py --clean-below")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    from networks import InstMatt
+    from networks.checkpoint import describe, load_network, read_checkpoint, write_checkpoint
+
+    options = parse(arguments)
+    checkpoint = read_checkpoint(options.checkpoint)
+    load_network(InstMatt(**describe(checkpoint, source=options.checkpoint)), checkpoint, source=options.checkpoint)
+    config = without_paths(checkpoint.get("config") or {})
+    if options.clean_below is not None:
+        if not 0 <= options.clean_below < 0.5:
+            raise InputError(f"--clean-below: found {options.clean_below}, expected 0 to below 0.5")
+        config.setdefault("model", {})["clean_below"] = options.clean_below
+    write_checkpoint(
+        options.output,
+        {
+            "iter": checkpoint.get("iter", 0),
+            "loss": None,
+            "state_dict": small_state(checkpoint["state_dict"], source=str(options.checkpoint)),
+            "opt_state_dict": {},
+            "lr_state_dict": {},
+            "stage": checkpoint.get("stage"),
+            "config": config,
+        },
+    )
+    print(f"{options.output}: {options.output.stat().st_size / 2**20:.2f} MiB, step {checkpoint.get('iter', 0)}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,55 @@
+"""misc.export_checkpoint: small, of the published layout, and the same mattes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from infer import Predictor
+from networks.checkpoint import read_checkpoint, to_published, write_checkpoint
+from tests.conftest import small_network
+
+
+def test_the_small_file_gives_the_same_mattes_and_knows_its_settings(run: Callable, tmp_path: Path) -> None:
+    big, small = tmp_path / "big.pth", tmp_path / "small.pth"
+    state = to_published(small_network().state_dict())
+    config = {
+        "model": {"arch": {"width": 0.125}, "pretrain": "/home/somebody/stage1.pth", "self_refine_width1": 20},
+        "data": {"people": ["/home/somebody/people"], "train_alpha": "/home/somebody/alpha.txt", "crop_size": 96},
+        "log": {"logging_path": "/home/somebody"},
+    }
+    extra = {
+        "opt_state_dict": {"state": {"0": state["encoder.conv1.module.weight_bar"]}},
+        "raw_state_dict": {name: tensor.clone() for name, tensor in state.items()},
+    }
+    write_checkpoint(big, {"iter": 7, "stage": 2, "state_dict": state, "config": config, **extra})
+    done = run("-m", "misc.export_checkpoint", big, small, "--clean-below", "0.02")
+    assert done.returncode == 0, done.stderr
+    assert small.stat().st_size < 0.35 * big.stat().st_size
+    exported = read_checkpoint(small)
+    assert exported["state_dict"].keys() == state.keys()
+    assert "somebody" not in repr(exported["config"])
+    assert exported["config"]["data"] == {"people": ["people"], "train_alpha": "", "crop_size": 96}
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    masks = np.zeros((2, 96, 96), np.uint8)
+    masks[0, 20:70, 10:50], masks[1, 30:90, 50:90] = 255, 255
+    ours, theirs = (Predictor(path, device="cpu", clean_below=0)(image, masks) for path in (small, big))
+    assert np.abs(ours - theirs).max() < 0.02
+    cleaning = Predictor(small, device="cpu")
+    assert cleaning.clean_below == 0.02
+    assert cleaning.network.self_refine_widths == (20, 15)
+    assert not ((cleaning(image, masks) > 0) & (cleaning(image, masks) <= 0.02)).any()
+
+
+def test_bad_input_is_one_line(run: Callable, tmp_path: Path, small_checkpoint: Path) -> None:
+    output = tmp_path / "out.pth"
+    for arguments, words in (
+        ([tmp_path / "none.pth", output], "none.pth: no such checkpoint"),
+        ([small_checkpoint, output, "--clean-below", "0.7"], "--clean-below: found 0.7"),
+    ):
+        done = run("-m", "misc.export_checkpoint", *arguments)
+        assert done.returncode == 2 and words in done.stderr and len(done.stderr.splitlines()) == 1
+        assert not output.exists()
