@@ -73,7 +73,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: found {type(checkpoint).__name__}, expected a dictionary with a state_dict")
     if "state_dict" not in checkpoint:
         if not all(isinstance(value, Tensor) for value in checkpoint.values()):
-            raise InputError(f"{path}: found keys {_few(list(checkpoint))}, expected a dictionary with a state_dict")
+            raise InputError(f"{path}: found keys {few(list(checkpoint))}, expected a dictionary with a state_dict")
         checkpoint = {"state_dict": checkpoint}
     return checkpoint
 
@@ -114,8 +114,8 @@ def load_network(
         raise InputError(f"{source}: a stage-2 checkpoint (with refiner.*), expected one of stage 1")
     if missing or extra:
         raise InputError(
-            f"{source}: a checkpoint of another architecture: {len(missing)} tensors missing ({_few(missing)}), "
-            f"{len(extra)} not known ({_few(extra)})"
+            f"{source}: a checkpoint of another architecture: {len(missing)} tensors missing ({few(missing)}), "
+            f"{len(extra)} not known ({few(extra)})"
         )
     for name, tensor in expected.items():
         if state[name].shape != tensor.shape:
@@ -138,7 +138,7 @@ def describe(checkpoint: Mapping[str, Any], *, source: str | Path) -> dict[str, 
     """
     state = to_published(from_published(checkpoint["state_dict"]))
     if _STEM not in state:
-        raise InputError(f"{source}: a checkpoint of another architecture: no {_STEM} among {_few(list(state))}")
+        raise InputError(f"{source}: a checkpoint of another architecture: no {_STEM} among {few(list(state))}")
     found: dict[str, Any] = {"refiner": any(name.startswith("refiner.") for name in state)}
     config = checkpoint.get("config") or {}
     model = config.get("model", {})
@@ -173,37 +173,6 @@ def network_from_checkpoint(path: str | Path) -> InstMatt:
     return network.eval()
 
 
-def load_imagenet_encoder(network: InstMatt, path: str | Path) -> None:
-    """Start the encoder from ImageNet weights of a ResNet-34-D with a three-convolution stem.
-
-    The stem's three input channels are inflated to six with zeros (``weight_v`` too), so that the guidance starts
-    without a say. Only full-width networks fit. Skip branches are not in the file and stay as they are.
-
-    Raises:
-        FileNotFoundError: no such file.
-        InputError: a tensor of the encoder trunk is missing or has another shape.
-    """
-    given = to_published(from_published(read_checkpoint(path)["state_dict"]))
-    given = {name.removeprefix("encoder."): tensor for name, tensor in given.items()}
-    wanted = to_published(network.encoder.state_dict())
-    loaded = {}
-    for name, tensor in wanted.items():
-        if name.startswith("shortcut."):
-            continue
-        value = given.get(name)
-        if value is not None and name == "conv1.module.weight_bar" and value.shape[1] == 3:
-            value = torch.cat([value, torch.zeros_like(value)], dim=1)
-        elif value is not None and name == "conv1.module.weight_v" and value.numel() * 2 == tensor.numel():
-            value = torch.cat([value, torch.zeros_like(value)])
-        if value is None or value.shape != tensor.shape:
-            found = "nothing" if value is None else f"shape {tuple(value.shape)}"
-            raise InputError(
-                f"{path}: {name}: found {found}, expected {tuple(tensor.shape)}; a ResNet-34-D with a "
-                "three-convolution stem and model.arch.width = 1.0 are needed"
-            )
-        loaded[name] = value
-    network.encoder.load_state_dict(from_published(loaded), strict=False)
-
-
-def _few(names: list[str], limit: int = 3) -> str:
+def few(names: list[str], limit: int = 3) -> str:
+    """The first of some names for an error message."""
     return ", ".join(names[:limit]) + (", …" if len(names) > limit else "") if names else "none"

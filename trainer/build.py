@@ -19,7 +19,8 @@ from misc.errors import InputError
 from misc.files import write_text
 from misc.logger import RunLogger, environment
 from networks import InstMatt
-from networks.checkpoint import describe, load_imagenet_encoder, load_network, read_checkpoint
+from networks.checkpoint import describe, load_network, read_checkpoint
+from networks.imagenet import load_imagenet_encoder
 from trainer.checkpoint import BEST, LAST, TrainingState
 from trainer.loader import StepSampler, training_batches
 from trainer.schedule import AdaptiveClip, WeightAverage

@@ -10,7 +10,6 @@ import torch
 from misc.errors import InputError
 from networks import InstMatt
 from networks.checkpoint import (
-    load_imagenet_encoder,
     load_network,
     network_from_checkpoint,
     read_checkpoint,
@@ -76,24 +75,6 @@ def test_other_architectures_are_named(tmp_path: Path, small_checkpoint: Path) -
         load_network(InstMatt(width=0.25), read_checkpoint(small_checkpoint), source=small_checkpoint)
     with pytest.raises(InputError, match="stage-2 checkpoint"):
         load_network(small_network(refiner=False), read_checkpoint(small_checkpoint), source=small_checkpoint)
-
-
-def test_imagenet_stem_is_inflated_with_zeros(tmp_path: Path) -> None:
-    donor = to_published(small_network(seed=5).encoder.state_dict())
-    trunk = {name: tensor for name, tensor in donor.items() if not name.startswith("shortcut.")}
-    trunk["conv1.module.weight_bar"] = trunk["conv1.module.weight_bar"][:, :3] + 1
-    trunk["conv1.module.weight_v"] = trunk["conv1.module.weight_v"][:27]
-    path = tmp_path / "resnet34d.pth"
-    write_checkpoint(path, {"state_dict": {f"module.{name}": tensor for name, tensor in trunk.items()}})
-    network = small_network(seed=6)
-    load_imagenet_encoder(network, path)
-    weight = to_published(network.encoder.state_dict())["conv1.module.weight_bar"]
-    assert torch.equal(weight[:, :3], trunk["conv1.module.weight_bar"])
-    assert weight[:, 3:].abs().max() == 0
-    del trunk["layer1.0.bn1.weight"]
-    write_checkpoint(path, {"state_dict": trunk})
-    with pytest.raises(InputError, match=r"layer1\.0\.bn1\.weight: found nothing"):
-        load_imagenet_encoder(network, path)
 
 
 def test_interrupted_write_leaves_the_old_file(tmp_path: Path, small_checkpoint: Path) -> None:
