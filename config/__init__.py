@@ -68,6 +68,7 @@ _AT_LEAST: dict[str, float] = {
     "train.refine_iterations": 1,
     "train.refine_window": 32,
     "train.hard_edge_share": 0,
+    "train.accumulate": 1,
     "train.ema_decay": 0,
     "train.val_step": 0,
     "train.val_images": 0,

@@ -104,7 +104,7 @@ def build_trainer(config: Any, *, stage: int, device: torch.device) -> Trainer:
     if train.num_threads:
         torch.set_num_threads(train.num_threads)
     crops = config.data.crops_per_scene
-    keep_scenes = config.model.batch_size if crops > 1 else 0
+    keep_scenes = config.model.batch_size * train.accumulate if crops > 1 else 0
     dataset = build_train_dataset(config.data, stage=stage, seed=train.seed, keep_scenes=keep_scenes)
     records = build_validation_records(config.data)
     records = records[: train.val_images] if train.val_images else records
@@ -116,6 +116,7 @@ def build_trainer(config: Any, *, stage: int, device: torch.device) -> Trainer:
         first_step=state.step,
         total_step=train.total_step,
         batch_size=config.model.batch_size,
+        accumulate=train.accumulate,
         rank=distributed.rank(),
         world_size=distributed.world_size(),
     )

@@ -21,7 +21,7 @@ class SampleStream(Dataset[Sample]):
         seed: of the order.
         crops: successive joined batches that show the same scenes, each in crops of its own: a scene is read or
             composed once and kept for them.
-        joined_batch: samples per step, of all processes together.
+        joined_batch: samples per step, of all processes and micro-batches together.
     """
 
     def __init__(self, dataset: MattingDataset, *, seed: int, crops: int = 1, joined_batch: int = 1) -> None:
@@ -44,29 +44,43 @@ def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 class StepSampler(Sampler[list[int]]):
-    """Positions in the stream for every step of this process: step s of rank r takes B positions from (s·world + r)·B.
+    """Positions in the stream for every step of this process, a micro-batch of B at a time.
+
+    Step s of rank r takes A·B positions from (s·world + r)·A·B on, in A micro-batches. A process thus sees the same
+    samples in A micro-batches of B as in one batch of A·B, and all processes together the same as one process with
+    a batch of world·A·B.
 
     Args:
         first_step: where a resumed run goes on.
         total_step: where it ends.
-        batch_size: samples per process and step, B.
+        batch_size: samples per process and micro-batch, B.
+        accumulate: micro-batches per step, A.
         rank: of this process.
         world_size: number of processes.
     """
 
-    def __init__(self, *, first_step: int, total_step: int, batch_size: int, rank: int, world_size: int) -> None:
+    def __init__(
+        self, *, first_step: int, total_step: int, batch_size: int, rank: int, world_size: int, accumulate: int = 1
+    ) -> None:
         self.steps = range(first_step, total_step)
         self.batch_size = batch_size
+        self.accumulate = accumulate
         self.rank = rank
         self.world_size = world_size
 
+    @property
+    def joined_batch(self) -> int:
+        """Samples per step, of all processes and micro-batches together."""
+        return self.world_size * self.accumulate * self.batch_size
+
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.steps) * self.accumulate
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self.steps:
-            first = (step * self.world_size + self.rank) * self.batch_size
-            yield list(range(first, first + self.batch_size))
+            for part in range(self.accumulate):
+                first = step * self.joined_batch + (self.rank * self.accumulate + part) * self.batch_size
+                yield list(range(first, first + self.batch_size))
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:
@@ -78,9 +92,9 @@ def _leave_signals_to_the_trainer(worker: int) -> None:
 def training_batches(
     dataset: MattingDataset, sampler: StepSampler, *, seed: int, crops: int, workers: int, pin_memory: bool
 ) -> Iterator[MattingBatch]:
-    """Batches from the first to the last step of ``sampler``, loaded ahead by ``workers`` processes."""
+    """The micro-batches of ``sampler``, from its first step to its last, loaded ahead by ``workers`` processes."""
     loader = DataLoader(
-        SampleStream(dataset, seed=seed, crops=crops, joined_batch=sampler.batch_size * sampler.world_size),
+        SampleStream(dataset, seed=seed, crops=crops, joined_batch=sampler.joined_batch),
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,

@@ -1,8 +1,8 @@
 """The two stages: network and criterion in one module, the unit that DDP wraps.
 
 A task maps a batch to ``{"loss": scalar, "terms": {name: scalar}, "pictures": {name: (N, C, H, W)}}``. Everything drawn
-at random comes from (seed, step, number of the sample in the joined batch of all processes), so a resumed run and a
-run on other machines draw the same.
+at random comes from (seed, step, number of the sample in the joined batch of all processes and micro-batches), so a
+resumed run, one on other machines and one that splits its batch draw the same.
 """
 
 from __future__ import annotations
@@ -105,13 +105,13 @@ class MutualGuidanceTask(nn.Module):
             alpha_weight=config.alpha_weight,
         )
 
-    def forward(self, batch: MattingBatch, step: int) -> dict[str, Any]:
-        """Loss of one step; see the module for the returned dictionary."""
+    def forward(self, batch: MattingBatch, step: int, part: int = 0) -> dict[str, Any]:
+        """Loss of micro-batch ``part`` of a step; see the module for the returned dictionary."""
         image = normalise(batch.image)[batch.image_index]
         prediction = self.network(image, batch.guidance)
         with torch.autocast(image.device.type, enabled=False):
             prediction = prediction.full_precision()
-            rngs = sample_generators(self.config.seed, step, len(image))
+            rngs = sample_generators(self.config.seed, step, len(image), part=part, parts=self.config.accumulate)
             fused = self._fuse(prediction, rngs)
             weights = self._weights(batch, fused, step, rngs)
             colors = normalise(batch.colors)
@@ -203,8 +203,8 @@ class RefinementTask(nn.Module):
         self.refiner.train(mode)
         return self
 
-    def forward(self, batch: MattingBatch, step: int) -> dict[str, Any]:
-        """Loss of one step; see the module for the returned dictionary."""
+    def forward(self, batch: MattingBatch, step: int, part: int = 0) -> dict[str, Any]:
+        """Loss of micro-batch ``part`` of a step; see the module for the returned dictionary."""
         image = normalise(batch.image)
         with torch.no_grad():
             prediction = self.network(image[batch.image_index], batch.guidance).full_precision()
@@ -212,7 +212,8 @@ class RefinementTask(nn.Module):
         colors = normalise(batch.colors)
         terms: dict[str, Tensor] = {}
         refined = fused.alpha.clone()
-        for b, rng in enumerate(sample_generators(self.config.seed, step, len(image))):
+        rngs = sample_generators(self.config.seed, step, len(image), part=part, parts=self.config.accumulate)
+        for b, rng in enumerate(rngs):
             of_image = batch.image_index == b
             iterations = int(rng.integers(1, self.config.refine_iterations + 1))
             values, result = self._refine_one(
@@ -270,9 +271,17 @@ class RefinementTask(nn.Module):
         return terms, current
 
 
-def sample_generators(seed: int, step: int, count: int) -> list[np.random.Generator]:
-    """One generator per sample of this process, from (seed, step, number of the sample in the joined batch)."""
-    first = distributed.rank() * count
+def sample_generators(seed: int, step: int, count: int, *, part: int = 0, parts: int = 1) -> list[np.random.Generator]:
+    """One generator per sample of this process's micro-batch, from (seed, step, number in the joined batch).
+
+    Args:
+        seed: of the training.
+        step: of the optimisation.
+        count: samples in the micro-batch.
+        part: which micro-batch of the step it is, from 0.
+        parts: micro-batches per step.
+    """
+    first = (distributed.rank() * parts + part) * count
     return [np.random.default_rng([seed, step, first + n]) for n in range(count)]
 
 

@@ -7,13 +7,14 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from config import to_plain
@@ -36,9 +37,10 @@ class Trainer:
     """Runs a task from the state's step to the last one.
 
     Args:
-        task: wrapped for distributed training or not; maps (batch, step) to a dictionary, see ``trainer.tasks``.
+        task: wrapped for distributed training or not; maps (batch, step, number of the micro-batch) to a dictionary,
+            see ``trainer.tasks``.
         state: network, optimizer and all else that a checkpoint holds.
-        batches: yields the batches from the state's step on.
+        batches: yields the batches from the state's step on, ``train.accumulate`` of them per step.
         validate: scores the network; ``None`` for no validation.
         config: the resolved configuration.
         logger: of the run.
@@ -84,7 +86,7 @@ class Trainer:
         bar = tqdm(total=total, initial=self.state.step, desc="train", unit="step", disable=hidden)
         with _stop_requests() as stop, bar:
             while self.state.step < total:
-                values = self._step()
+                values = self.step()
                 bar.update()
                 bar.set_postfix({name: f"{values[name]:.3f}" for name in values if name.startswith("loss")})
                 self._after_step(values)
@@ -98,20 +100,34 @@ class Trainer:
         self._save(LAST)
         return True
 
-    def _step(self) -> dict[str, float]:
-        """One optimisation step; returns what the log shows."""
+    def step(self) -> dict[str, float]:
+        """One optimisation step; returns what the log shows.
+
+        The gradient is the mean of those of ``train.accumulate`` micro-batches, and so are the logged terms.
+
+        Raises:
+            RunError: the loss is not finite.
+        """
         started = time.perf_counter()
-        batch = next(self.batches).to(self.device)
-        loaded = time.perf_counter()
         rate = self._learning_rate()
         for group in self.state.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            result = self.task(batch, self.state.step)
-        terms = {name: float(value) for name, value in result["terms"].items()}
-        self._check_finite(terms, batch)
         self.state.optimizer.zero_grad(set_to_none=True)
-        self.state.scaler.scale(result["loss"]).backward()
+        parts = self.config.train.accumulate
+        loading = 0.0
+        terms: dict[str, float] = {}
+        for part in range(parts):
+            asked = time.perf_counter()
+            batch = next(self.batches).to(self.device)
+            loading += time.perf_counter() - asked
+            with self._gradient_exchange(last=part == parts - 1):
+                with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+                    result = self.task(batch, self.state.step, part)
+                values = {name: float(value) for name, value in result["terms"].items()}
+                self._check_finite(values, batch)
+                self.state.scaler.scale(result["loss"] / parts).backward()
+            for name, value in values.items():
+                terms[name] = terms.get(name, 0.0) + value / parts
         self.state.scaler.unscale_(self.state.optimizer)
         norm = self._clip()
         self.state.scaler.step(self.state.optimizer)
@@ -126,10 +142,16 @@ class Trainer:
             **{f"loss_{name}": value for name, value in terms.items()},
             "learning_rate": rate,
             "gradient_norm": norm,
-            "data_seconds": loaded - started,
+            "data_seconds": loading,
             "step_seconds": time.perf_counter() - started,
             "memory_gb": peak_memory(self.device),
         }
+
+    def _gradient_exchange(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Several processes exchange their gradients once per step, in the backward pass of its last micro-batch."""
+        if last or not isinstance(self.task, DistributedDataParallel):
+            return nullcontext()
+        return self.task.no_sync()
 
     def _learning_rate(self) -> float:
         train = self.config.train
