@@ -22,6 +22,7 @@ from networks import InstMatt
 from networks.checkpoint import describe, load_network, read_checkpoint
 from networks.imagenet import load_imagenet_encoder
 from trainer.checkpoint import BEST, LAST, TrainingState
+from trainer.compiler import require_compiler
 from trainer.loader import StepSampler, training_batches
 from trainer.schedule import AdaptiveClip, WeightAverage
 from trainer.sync_bn import convert_sync_batchnorm
@@ -101,6 +102,8 @@ def build_trainer(config: Any, *, stage: int, device: torch.device) -> Trainer:
         raise InputError(
             f"model.batch_size: found {config.model.batch_size}, expected at least 2 in stage 1: batch norm needs them"
         )
+    if train.compile:
+        require_compiler(device)
     if train.num_threads:
         torch.set_num_threads(train.num_threads)
     crops = config.data.crops_per_scene

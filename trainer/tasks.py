@@ -7,6 +7,7 @@ resumed run, one on other machines and one that splits its batch draw the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,15 @@ def soft_edge_weight(alpha: Tensor, share: float) -> Tensor:
     return weight
 
 
+def forward_of(network: InstMatt, *, compiled: bool) -> Callable[[Tensor, Tensor], TriMattes]:
+    """What a task calls for a prediction: the network, or its forward through ``torch.compile``.
+
+    A function in either case: the network's parameters keep their names, and whoever else uses it, such as validation
+    with its many sizes of photographs, runs it as it is.
+    """
+    return torch.compile(network.forward) if compiled else network.__call__
+
+
 class MutualGuidanceTask(nn.Module):
     """Stage 1: the base network learns from tri-masks (paper sections 3.2 and 3.4).
 
@@ -97,6 +107,7 @@ class MutualGuidanceTask(nn.Module):
     def __init__(self, network: InstMatt, config: Any) -> None:
         super().__init__()
         self.network = network
+        self.predict = forward_of(network, compiled=config.compile)
         self.config = config
         self.criterion = MattingLoss(
             rec_weight=config.rec_weight,
@@ -108,7 +119,7 @@ class MutualGuidanceTask(nn.Module):
     def forward(self, batch: MattingBatch, step: int, part: int = 0) -> dict[str, Any]:
         """Loss of micro-batch ``part`` of a step; see the module for the returned dictionary."""
         image = normalise(batch.image)[batch.image_index]
-        prediction = self.network(image, batch.guidance)
+        prediction = self.predict(image, batch.guidance)
         with torch.autocast(image.device.type, enabled=False):
             prediction = prediction.full_precision()
             rngs = sample_generators(self.config.seed, step, len(image), part=part, parts=self.config.accumulate)
@@ -179,6 +190,7 @@ class RefinementTask(nn.Module):
     def __init__(self, network: InstMatt, config: Any) -> None:
         super().__init__()
         self.network = network
+        self.predict = forward_of(network, compiled=config.compile)
         self.config = config
         network.requires_grad_(False)
         self.refiner.requires_grad_(True)
@@ -207,7 +219,7 @@ class RefinementTask(nn.Module):
         """Loss of micro-batch ``part`` of a step; see the module for the returned dictionary."""
         image = normalise(batch.image)
         with torch.no_grad():
-            prediction = self.network(image[batch.image_index], batch.guidance).full_precision()
+            prediction = self.predict(image[batch.image_index], batch.guidance).full_precision()
             fused = self.network.fuse(prediction)
         colors = normalise(batch.colors)
         terms: dict[str, Tensor] = {}
