@@ -161,8 +161,9 @@ def test_two_processes_equal_one_on_the_joined_batch(
         extra.append(f"model.pretrain={tmp_path / 'checkpoint' / 'base' / 'last.pth'}")
     one = run("main.py", "--stage", stage, "--config", experiment("one"), "model.batch_size=4", *extra)
     assert one.returncode == 0, one.stderr
+    parts = ["model.batch_size=2"] if stage == 1 else ["model.batch_size=1", "train.accumulate=2"]
     two = run(
-        *launched(launcher), "main.py", "--stage", stage, "--config", experiment("two"), "model.batch_size=2",
+        *launched(launcher), "main.py", "--stage", stage, "--config", experiment("two"), *parts,
         "train.val_step=2", "train.val_images=3", *extra,
     )  # fmt: skip
     assert two.returncode == 0, two.stderr
