@@ -10,12 +10,13 @@ import torch
 
 import main
 from misc.errors import InputError
-from tests.conftest import small_network
+from tests.conftest import ROOT, small_network
 from tests.trainer.test_tasks import batch_of, train_config
 from trainer.compiler import require_compiler
 from trainer.tasks import MutualGuidanceTask
 
 
+@pytest.mark.slow
 def test_compiled_step_is_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
     # All of torch.compile but the making of code, which alone takes minutes and a compiler.
     torch.set_num_threads(1)
@@ -39,9 +40,9 @@ def test_compiled_step_is_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-3 * largest + 1e-6)
 
 
-def test_machine_without_a_compiler(monkeypatch: pytest.MonkeyPatch, experiment, tmp_path: Path) -> None:
+def test_machine_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
     with pytest.raises(InputError, match=r"train\.compile: found no .*no-compiler.*train\.compile=false"):
-        main.main(["--config", str(experiment()), "--device", "cpu", "train.compile=true"])
+        main.main(["--config", str(ROOT / "config" / "demo-stage1.toml"), "--device", "cpu", "train.compile=true"])
     with pytest.raises(InputError, match="expected a CPU or CUDA device, found mps"):
         require_compiler(torch.device("mps"))
