@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
+import os
 import signal
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -83,16 +87,22 @@ class StepSampler(Sampler[list[int]]):
                 yield list(range(first, first + self.batch_size))
 
 
-def _leave_signals_to_the_trainer(worker: int) -> None:
-    """Ctrl-C and a cluster's SIGTERM reach every process; the trainer, which saves first, still needs its workers."""
+def _leave_signals_to_the_trainer(ending: Any, worker: int) -> None:
+    """Ctrl-C and a cluster's SIGTERM reach every process; the trainer, which saves first, still needs its workers.
+
+    Once the trainer itself ends, the SIGTERM with which Python takes leave of its children has to work again: it would
+    wait for them for ever.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if ending.value else None)
 
 
 def training_batches(
     dataset: MattingDataset, sampler: StepSampler, *, seed: int, crops: int, workers: int, pin_memory: bool
 ) -> Iterator[MattingBatch]:
     """The micro-batches of ``sampler``, from its first step to its last, loaded ahead by ``workers`` processes."""
+    ending = multiprocessing.RawValue("b", 0)  # without a lock, which no signal handler may wait for
+    atexit.register(setattr, ending, "value", 1)  # runs before the leave-taking, which was registered earlier
     loader = DataLoader(
         SampleStream(dataset, seed=seed, crops=crops, joined_batch=sampler.joined_batch),
         batch_sampler=sampler,
@@ -100,6 +110,6 @@ def training_batches(
         collate_fn=collate,
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_leave_signals_to_the_trainer,
+        worker_init_fn=partial(_leave_signals_to_the_trainer, ending),
     )
     return iter(loader)
