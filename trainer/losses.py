@@ -7,6 +7,7 @@ sums over the tri-axis and is normalised by the sum of the weights.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ def composition_loss(
         weight: (N, 1, H, W).
         normaliser: see ``Normaliser``.
     """
-    composed = (prediction[:, :, None] * colors).sum(dim=1)
+    composed = sum(prediction[:, c : c + 1] * colors[:, c] for c in range(prediction.shape[1]))
     return weighted_mean((composed - image).abs(), weight, normaliser)
 
 
@@ -71,19 +72,26 @@ def laplacian_pyramid(image: Tensor, levels: int = PYRAMID_LEVELS) -> list[Tenso
     """Detail at ``levels`` scales, finest first, each half the size of the one before; the coarse rest is left out."""
     pyramid = []
     for _ in range(levels):
-        smaller = _blur(image)[..., ::2, ::2]
-        spread = torch.zeros_like(image)
-        spread[..., ::2, ::2] = smaller
-        pyramid.append(image - 4 * _blur(spread))
+        rows, columns = (halving_and_doubling(size, image.dtype, image.device) for size in image.shape[-2:])
+        smaller = rows[0] @ image @ columns[0].T
+        pyramid.append(image - rows[1] @ smaller @ columns[1].T)
         image = smaller
     return pyramid
 
 
-def _blur(image: Tensor) -> Tensor:
-    """The 5×5 binomial filter (1, 4, 6, 4, 1)/16 along both axes; reflected borders, replicated on tiny images."""
-    channels = image.shape[1]
-    line = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=image.dtype, device=image.device) / 16
-    mode = "reflect" if min(image.shape[-2:]) > 2 else "replicate"
-    image = F.pad(image, (2, 2, 2, 2), mode=mode)
-    image = F.conv2d(image, line.view(1, 1, 1, 5).expand(channels, 1, 1, 5), groups=channels)
-    return F.conv2d(image, line.view(1, 1, 5, 1).expand(channels, 1, 5, 1), groups=channels)
+@lru_cache(maxsize=64)
+def halving_and_doubling(size: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """One axis of a pyramid's step as matrices: both are linear and act on rows and columns alike.
+
+    A product with small matrices takes a fraction of the time of a convolution that has one filter per channel.
+
+    Returns:
+        Halving (ceil(size/2), size): the binomial filter (1, 4, 6, 4, 1)/16 with reflected borders (replicated below
+        three pixels), then every second value. Doubling (size, ceil(size/2)): zeros between the values, then twice
+        that filter.
+    """
+    mode = "reflect" if size > 2 else "replicate"
+    line = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=dtype).view(1, 1, 5) / 16
+    columns = F.pad(torch.eye(size, dtype=dtype)[:, None], (2, 2), mode=mode)
+    blur = F.conv1d(columns, line)[:, 0].T
+    return blur[::2].contiguous().to(device), (2 * blur[:, ::2]).contiguous().to(device)
