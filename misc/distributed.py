@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 
 Item = TypeVar("Item")
@@ -84,6 +84,13 @@ def any_process(flag: bool, device: torch.device) -> bool:
     value = torch.tensor(float(flag), device=device)
     dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return bool(value.item())
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give every process the buffers that the module has in process 0. All processes have to call it."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def gather_objects(value: object) -> list:

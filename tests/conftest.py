@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -84,27 +85,35 @@ def small_set(tmp_path_factory: pytest.TempPathFactory, run: Callable) -> Path:
     return folder
 
 
+def write_experiment(folder: Path, small_set: Path, name: str = "tiny", **sections: str) -> Path:
+    """An experiment file for a tiny training on the small set that writes below the folder.
+
+    Args:
+        folder: for the file, logs and checkpoints.
+        small_set: the data set.
+        name: of the experiment and its file.
+        **sections: further TOML lines of model, train, data and log.
+    """
+    lists = {"alpha": "alpha", "merged": "image", "mask": "mask", "fg": "fg", "bg": "bg"}
+    data = "\n".join(f'train_{key} = "{small_set / file}.txt"' for key, file in lists.items())
+    tests = "\n".join(f'test_{key} = "{small_set / lists[key]}.txt"' for key in ("alpha", "merged", "mask"))
+    logs = "\n".join(f'{key}_path = "{folder / key}"' for key in ("logging", "tensorboard", "checkpoint"))
+    path = folder / f"{name}.toml"
+    path.write_text(
+        f'version = "{name}"\n'
+        f"[model]\nbatch_size = 2\n{sections.get('model', '')}\n[model.arch]\nwidth = 0.125\n"
+        "[train]\ntotal_step = 6\nwarmup_step = 2\nG_lr = 1e-3\nval_step = 0\nnum_threads = 1\nrefine_window = 64\n"
+        f"{sections.get('train', '')}\n"
+        f"[data]\n{data}\n{tests}\nworkers = 0\ncrop_size = 96\n{sections.get('data', '')}\n"
+        f"[log]\n{logs}\nlogging_step = 1\ncheckpoint_step = 2\n{sections.get('log', '')}\n"
+    )
+    return path
+
+
 @pytest.fixture
 def experiment(tmp_path: Path, small_set: Path) -> Callable[..., Path]:
     """Writes an experiment file for a tiny training on the small set; keyword arguments are further TOML lines."""
-
-    def write(name: str = "tiny", **sections: str) -> Path:
-        lists = {"alpha": "alpha", "merged": "image", "mask": "mask", "fg": "fg", "bg": "bg"}
-        data = "\n".join(f'train_{key} = "{small_set / file}.txt"' for key, file in lists.items())
-        tests = "\n".join(f'test_{key} = "{small_set / lists[key]}.txt"' for key in ("alpha", "merged", "mask"))
-        logs = "\n".join(f'{key}_path = "{tmp_path / key}"' for key in ("logging", "tensorboard", "checkpoint"))
-        path = tmp_path / f"{name}.toml"
-        path.write_text(
-            f'version = "{name}"\n'
-            f"[model]\nbatch_size = 2\n{sections.get('model', '')}\n[model.arch]\nwidth = 0.125\n"
-            "[train]\ntotal_step = 6\nwarmup_step = 2\nG_lr = 1e-3\nval_step = 0\nnum_threads = 1\nrefine_window = 64\n"
-            f"{sections.get('train', '')}\n"
-            f"[data]\n{data}\n{tests}\nworkers = 0\ncrop_size = 96\n{sections.get('data', '')}\n"
-            f"[log]\n{logs}\nlogging_step = 1\ncheckpoint_step = 2\n{sections.get('log', '')}\n"
-        )
-        return path
-
-    return write
+    return partial(write_experiment, tmp_path, small_set)
 
 
 @pytest.fixture(autouse=True)

@@ -202,6 +202,7 @@ class Trainer:
 
     def _validate(self) -> None:
         assert self.validate is not None
+        distributed.share_buffers(self.state.result)  # process 0 saves it; batch norm may have seen other samples here
         counts = self.validate()
         figures = counts.compute()["0.5"]
         scores = {f"{kind}_{name}": row[kind] or 0.0 for name, row in figures.items() for kind in ("IMQ", "MQ", "RQ")}

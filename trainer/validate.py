@@ -24,12 +24,12 @@ def validate(predictor: Predictor, records: list[ImageRecord]) -> ImqCounts:
         records: with alphas and masks; an image without masks counts as one without predictions.
 
     Returns:
-        The same counts in every process.
+        The same counts in every process, and with any number of them.
 
     Raises:
         FileNotFoundError, InputError: a file cannot be used.
     """
-    counts = ImqCounts.zero()
+    numbers = []
     own = distributed.own_share(records)
     for record in tqdm(own, desc="validate", unit="photo", leave=False, disable=distributed.hide_progress()):
         truth = [read_alpha(path) for path in record.alphas]
@@ -42,16 +42,12 @@ def validate(predictor: Predictor, records: list[ImageRecord]) -> ImqCounts:
                     f"{record.image} is {image.shape[1]}×{image.shape[0]}; make them the same size"
                 )
             mattes = [to_uint8(matte).astype(np.float32) / 255 for matte in predictor(image, masks)]
-        counts = counts.update(evaluate_image(mattes, truth, name=record.name))
-    return sum_counts(counts)
-
-
-def sum_counts(counts: ImqCounts) -> ImqCounts:
-    """The counts of all processes together."""
-    total = ImqCounts.zero()
-    for numbers in distributed.gather_objects(counts.to_numbers()):
-        total = total + ImqCounts.from_numbers(numbers)
-    return total
+        numbers.append(ImqCounts.zero().update(evaluate_image(mattes, truth, name=record.name)).to_numbers())
+    shares = distributed.gather_objects(numbers)
+    counts = ImqCounts.zero()
+    for index in range(len(records)):  # in the order of one process, for the same last digit
+        counts = counts + ImqCounts.from_numbers(shares[index % len(shares)][index // len(shares)])
+    return counts
 
 
 def percent(share: float | None) -> str:

@@ -1,0 +1,145 @@
+"""Several processes, on one machine or as if on two: a process dies, fails, or has nothing left to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from config import load_config
+from misc.image_io import write_image
+from networks.checkpoint import load_network, read_checkpoint
+from tests.conftest import ROOT, write_experiment
+from trainer.build import build_network, build_predictor, build_validation_records
+from trainer.validate import validate
+
+Run = Callable[..., Any]
+
+TRAIN = "sync_bn = false"  # batch norm exchanges hundreds of small sums per step, slowly where cores are few
+
+
+class Whole(NamedTuple):
+    """An undisturbed training of two processes under one launcher: its configuration, last checkpoint and log."""
+
+    config: Path
+    checkpoint: dict[str, Any]
+    lines: list[dict[str, Any]]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def torchrun(*options: object) -> list[str]:
+    return [sys.executable, "-m", "torch.distributed.run", *map(str, options), "main.py"]
+
+
+def two_launchers(*options: object) -> list[list[str]]:
+    """The commands of two machines, with one process each."""
+    return [torchrun("--nnodes=2", f"--node_rank={node}", "--nproc_per_node=1", *options) for node in (0, 1)]
+
+
+def start(command: list[str], errors: Path) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "60"}
+    with open(errors, "w") as file:
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
+
+
+def finish(launchers: list[subprocess.Popen], timeout: float = 120) -> list[int]:
+    """Exit statuses, once all launchers have ended; none is left behind."""
+    deadline = time.monotonic() + timeout
+    try:
+        return [launcher.wait(max(0, deadline - time.monotonic())) for launcher in launchers]
+    finally:
+        for launcher in launchers:
+            if launcher.poll() is None:
+                launcher.terminate()  # and with it the processes that it started
+                launcher.wait()
+
+
+def wait_for_step(launcher: subprocess.Popen, log: Path, step: int) -> None:
+    deadline = time.monotonic() + 60
+    while not log.is_file() or len(log.read_text().splitlines()) < step:
+        assert launcher.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def process_of(number: int, config: Path) -> int:
+    """The id of process ``number`` of the training of a configuration file."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().split(b"\0")
+            environment = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:  # it has ended, or is somebody else's
+            continue
+        if str(config).encode() in command and f"RANK={number}".encode() in environment:
+            return int(folder.name)
+    raise AssertionError(f"no process {number}")
+
+
+def last(config: Path) -> dict[str, Any]:
+    return read_checkpoint(config.parent / "checkpoint" / config.stem / "last.pth")
+
+
+def log_of(config: Path) -> Path:
+    return config.parent / "logging" / config.stem / "log.jsonl"
+
+
+def assert_equal_weights(a: dict[str, Any], b: dict[str, Any]) -> None:
+    assert a["iter"] == b["iter"]
+    assert a["state_dict"].keys() == b["state_dict"].keys()
+    for name, tensor in a["state_dict"].items():
+        assert torch.equal(tensor, b["state_dict"][name]), name
+
+
+def faint_people(folder: Path) -> list[str]:
+    """Three photographs whose one person is so faint that a hardly trained network comes near; the overrides."""
+    rng = np.random.default_rng(0)
+    lists: dict[str, list[str]] = {"merged": [], "alpha": [], "mask": []}
+    for index in range(3):
+        person = np.zeros((96, 96), np.uint8)
+        person[: 80 + index] = 255
+        photograph = rng.integers(0, 256, (96, 96, 3)).astype(np.uint8)
+        files = {"merged": photograph, "alpha": person // 6, "mask": person}
+        for kind, image in files.items():
+            path = folder / kind / (f"{index}.png" if kind == "merged" else f"{index}/00.png")
+            write_image(path, image)
+            lists[kind].append(str(path))
+    for kind, lines in lists.items():
+        (folder / f"{kind}.txt").write_text("\n".join(lines))
+    return [f"data.test_{kind}={folder / kind}.txt" for kind in lists]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, small_set: Path, small_checkpoint: Path, run: Run) -> Whole:
+    model = f'pretrain = "{small_checkpoint}"'
+    config = write_experiment(tmp_path_factory.mktemp("whole"), small_set, "whole", train=TRAIN, model=model)
+    command = torchrun("--standalone", "--nproc_per_node=2")
+    done = run(*command[1:], "--config", config, "train.val_step=6", *faint_people(config.parent))
+    assert done.returncode == 0, done.stderr
+    return Whole(config, last(config), [json.loads(line) for line in log_of(config).read_text().splitlines()])
+
+
+def test_odd_number_of_validation_images_gives_the_score_of_one_process(whole: Whole, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    config = load_config(whole.config, faint_people(tmp_path))
+    network = build_network(config.model, refiner=False).to(memory_format=torch.channels_last)
+    load_network(network, whole.checkpoint, source="last.pth")
+    records = build_validation_records(config.data)
+    figures = validate(build_predictor(network, config, torch.device("cpu")), records).compute()["0.5"]
+    logged = next(line for line in whole.lines if line["kind"] == "validation")
+    assert all(0 < figures[name]["IMQ"] < 1 for name in ("MSE", "IoU")), figures
+    for name, row in figures.items():
+        assert [logged[f"{kind}_{name}"] for kind in ("IMQ", "MQ", "RQ")] == [row[kind] for kind in ("IMQ", "MQ", "RQ")]
