@@ -295,14 +295,13 @@ def main(arguments: list[str] | None = None) -> int:
         options.image_dir, options.mask_dir, image_ext=options.image_ext, mask_ext=options.mask_ext
     )
     options.device = distributed.start(select_device(options.device))
-    try:
+    with distributed.lost_processes():
         own = distributed.own_share(records)
         todo = [record for record in own if not (options.resume and outputs.are_there(record))]
         failures = run(build_predictor(options), todo, outputs) if todo else []
         parts = distributed.gather_objects((failures, len(own) - len(todo)))
-        reports = distributed.is_main()
-    finally:
-        distributed.stop()
+    reports = distributed.is_main()
+    distributed.stop()
     if not reports:
         return 0
     failures = [line for lines, _ in parts for line in lines]

@@ -8,6 +8,9 @@ python main.py --stage 2 --config config/InstMatt-stage2.toml --evaluate --check
 from __future__ import annotations
 
 import argparse
+from typing import Any
+
+import torch
 
 from config import load_config
 from misc import distributed
@@ -40,18 +43,23 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     config = load_config(options.config, options.overrides)
     device = distributed.start(select_device(options.device), local_rank=options.local_rank)
-    try:
-        if options.evaluate or options.phase != "train":
-            checkpoint = options.checkpoint or config.model.evaluated
-            if not checkpoint:
-                raise InputError("--checkpoint: found none, expected the file to evaluate (or set model.evaluated)")
-            evaluate(config, checkpoint=checkpoint, device=device)
-            return 0
-        trainer = build_trainer(config, stage=options.stage, device=device)
-        with trainer.logger:
-            return 0 if trainer.run() else 143
-    finally:
-        distributed.stop()
+    with distributed.lost_processes():
+        status = _work(options, config, device)
+    distributed.stop()
+    return status
+
+
+def _work(options: argparse.Namespace, config: Any, device: torch.device) -> int:
+    """Evaluate or train; returns the exit status."""
+    if options.evaluate or options.phase != "train":
+        checkpoint = options.checkpoint or config.model.evaluated
+        if not checkpoint:
+            raise InputError("--checkpoint: found none, expected the file to evaluate (or set model.evaluated)")
+        evaluate(config, checkpoint=checkpoint, device=device)
+        return 0
+    trainer = build_trainer(config, stage=options.stage, device=device)
+    with trainer.logger:
+        return 0 if trainer.run() else 143
 
 
 if __name__ == "__main__":

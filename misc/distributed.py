@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
@@ -11,7 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from misc.errors import RunError
+
 Item = TypeVar("Item")
+
+TIMEOUT = timedelta(minutes=30)  # of waiting for another process
+LOST = re.compile(r"connection (closed|reset|refused)|closed by peer|broken pipe|timed out|timeout", re.IGNORECASE)
 
 
 def start(device: torch.device, *, local_rank: int | None = None) -> torch.device:
@@ -23,6 +32,9 @@ def start(device: torch.device, *, local_rank: int | None = None) -> torch.devic
 
     Returns:
         The device of this process.
+
+    Raises:
+        RunError: another process did not come.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return device
@@ -30,12 +42,72 @@ def start(device: torch.device, *, local_rank: int | None = None) -> torch.devic
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", local_rank or 0)))
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(minutes=30))
+    with lost_processes():
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            number, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+            dist.init_process_group(
+                backend, store=_store_of_this_start(number, count), rank=number, world_size=count, timeout=TIMEOUT
+            )
+        else:
+            dist.init_process_group(backend, timeout=TIMEOUT)
     return device
 
 
+def _store_of_this_start(number: int, count: int) -> dist.Store:
+    """The launcher's store under a prefix that belongs to this start of the processes.
+
+    torchrun keeps one store over its restarts, in which the processes would find the addresses of those that died. Its
+    count of restarts does not tell the starts apart: on several machines each launcher has its own. So process 0 names
+    the start. The others ask it with a token that nobody used before, so that no answer is an old one, and confirm;
+    process 0 answers until all have confirmed, as a question may be an old one.
+    """
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=TIMEOUT)
+    if number:
+        token = uuid.uuid4().hex
+        store.set(f"ask/{number}", token)
+        name = store.get(f"answer/{token}").decode()
+        store.set(f"here/{name}/{number}", "")
+        return dist.PrefixStore(name, store)
+    name = uuid.uuid4().hex
+    missing = list(range(1, count))
+    deadline = time.monotonic() + TIMEOUT.total_seconds()
+    while missing:
+        if time.monotonic() > deadline:
+            raise RunError(f"processes {missing} did not come within {TIMEOUT}; see what their machines say")
+        for other in missing:
+            if store.check([f"ask/{other}"]):
+                store.set(f"answer/{store.get(f'ask/{other}').decode()}", name)
+        time.sleep(0.01)
+        missing = [other for other in missing if not store.check([f"here/{name}/{other}"])]
+    return dist.PrefixStore(name, store)
+
+
+@contextmanager
+def lost_processes() -> Iterator[None]:
+    """What a process meets when another one has ended, a failure of the exchange, becomes one line.
+
+    Raises:
+        RunError: another process ended or does not answer.
+    """
+    try:
+        yield
+    except RunError:
+        raise
+    except RuntimeError as error:
+        text = str(error)
+        if not (isinstance(error, dist.DistError) or "gloo" in text.lower()) or not LOST.search(text):
+            raise
+        raise RunError(
+            f"process {os.environ.get('RANK', '0')}: another process ended or does not answer; its own error, or what "
+            "killed it, is the cause; then run the same command again"
+        ) from error
+
+
 def stop() -> None:
-    """Leave the process group, if there is one."""
+    """Leave the process group, if there is one, after work that went well.
+
+    A process that failed just ends: others may wait for it in an exchange, and orderly leave may wait for them.
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
 

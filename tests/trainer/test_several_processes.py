@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -143,3 +145,43 @@ def test_odd_number_of_validation_images_gives_the_score_of_one_process(whole: W
     assert all(0 < figures[name]["IMQ"] < 1 for name in ("MSE", "IoU")), figures
     for name, row in figures.items():
         assert [logged[f"{kind}_{name}"] for kind in ("IMQ", "MQ", "RQ")] == [row[kind] for kind in ("IMQ", "MQ", "RQ")]
+
+
+def assert_survives_the_loss_of_a_process(launchers: list[list[str]], whole: Whole, folder: Path) -> None:
+    """Kill process 1 between two checkpoints and compare what becomes of the training with ``whole``."""
+    config = folder / "killed.toml"
+    config.write_text(whole.config.read_text().replace(str(whole.config.parent), str(folder)))
+    arguments = ["--config", str(config), "version=killed"]
+    started = [start([*command, *arguments], folder / f"{n}.txt") for n, command in enumerate(launchers)]
+    try:
+        wait_for_step(started[0], log_of(config), 3)
+        os.kill(process_of(1, config), signal.SIGKILL)
+    finally:
+        statuses = finish(started)
+    errors = "".join((folder / f"{n}.txt").read_text() for n in range(len(launchers)))
+    assert statuses == [0] * len(launchers), errors
+    assert re.search(r"step [24] of 6", errors)  # where it went on, instead of from the start
+    assert_equal_weights(last(config), whole.checkpoint)
+    steps = [json.loads(line)["step"] for line in log_of(config).read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_killed_process_is_started_again_and_changes_nothing(whole: Whole, tmp_path: Path) -> None:
+    launcher = torchrun("--standalone", "--nproc_per_node=2", "--max-restarts=1")
+    assert_survives_the_loss_of_a_process([launcher], whole, tmp_path)
+
+
+def test_killed_process_of_another_machine_is_started_again(whole: Whole, tmp_path: Path) -> None:
+    meeting = f"--rdzv_endpoint=127.0.0.1:{free_port()}"
+    launchers = two_launchers("--rdzv_backend=c10d", meeting, "--rdzv_id=test", "--max-restarts=1")
+    assert_survives_the_loss_of_a_process(launchers, whole, tmp_path)
+
+
+def test_two_launchers_equal_one(whole: Whole, tmp_path: Path) -> None:
+    config = tmp_path / "two.toml"
+    config.write_text(whole.config.read_text().replace(str(whole.config.parent), str(tmp_path)))
+    launchers = two_launchers("--master_addr=127.0.0.1", f"--master_port={free_port()}")
+    arguments = ["--config", str(config), "version=two"]
+    statuses = finish([start([*command, *arguments], tmp_path / f"{n}.txt") for n, command in enumerate(launchers)])
+    assert statuses == [0, 0], (tmp_path / "0.txt").read_text()
+    assert_equal_weights(last(config), whole.checkpoint)
