@@ -185,3 +185,58 @@ def test_two_launchers_equal_one(whole: Whole, tmp_path: Path) -> None:
     statuses = finish([start([*command, *arguments], tmp_path / f"{n}.txt") for n, command in enumerate(launchers)])
     assert statuses == [0, 0], (tmp_path / "0.txt").read_text()
     assert_equal_weights(last(config), whole.checkpoint)
+
+
+def assert_ends_with_its_own_error(command: list[str], status: int, words: list[str], run: Run) -> None:
+    """One process fails: its line and exit status are there, soon, and no traceback but the launcher's."""
+    done = run(*command[1:], timeout=60)
+    assert done.returncode == 1, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    own = [line for line in lines if "another process" not in line]
+    assert len(own) == 1, done.stderr
+    assert all(word in own[0] for word in words), own[0]
+    assert f"exitcode  : {status} " in done.stderr  # in the launcher's list
+    assert done.stderr.count("Traceback") <= 1, done.stderr
+
+
+def test_photograph_that_one_process_cannot_read_ends_all(
+    whole: Whole, small_set: Path, tmp_path: Path, run: Run
+) -> None:
+    config = whole.config
+    place = np.random.default_rng([0, 0]).permutation(6)[3]  # the second sample of process 1 in the first step
+    bad = tmp_path / "images" / f"{place:06d}.jpg"
+    bad.parent.mkdir()
+    bad.write_bytes((small_set / "images" / bad.name).read_bytes()[:2000])
+    lines = [str(small_set / line) for line in (small_set / "image.txt").read_text().splitlines()]
+    listing = tmp_path / "image.txt"
+    listing.write_text("\n".join(str(bad) if line.endswith(bad.name) else line for line in lines))
+    command = torchrun("--standalone", "--nproc_per_node=2")
+    overrides = ["--config", str(config), "version=unreadable", f"data.train_merged={listing}"]
+    assert_ends_with_its_own_error([*command, *overrides], 2, [str(bad)], run)
+
+
+BROKEN = """
+import math, os, sys
+sys.path.insert(0, os.getcwd())
+import main
+from misc.errors import run_script
+from trainer.tasks import MattingLoss
+
+plain = MattingLoss.forward
+
+def not_finite_in_process_1(self, *arguments):
+    factor = math.nan if os.environ["RANK"] == "1" else 1
+    return {name: factor * value for name, value in plain(self, *arguments).items()}
+
+MattingLoss.forward = not_finite_in_process_1
+run_script(main.main)
+"""
+
+
+def test_loss_that_is_not_finite_in_one_process_ends_all(whole: Whole, tmp_path: Path, run: Run) -> None:
+    script = tmp_path / "broken.py"
+    script.write_text(BROKEN)
+    command = [*torchrun("--standalone", "--nproc_per_node=2")[:-1], str(script)]
+    overrides = ["--config", str(whole.config), "version=infinite"]
+    words = ["step 0: the loss is not finite", "nonfinite_rank1.pth"]
+    assert_ends_with_its_own_error([*command, *overrides], 1, words, run)
