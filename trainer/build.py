@@ -19,7 +19,7 @@ from misc.errors import InputError
 from misc.files import write_text
 from misc.logger import RunLogger, environment
 from networks import InstMatt
-from networks.checkpoint import describe, load_network, read_checkpoint
+from networks.checkpoint import describe, few, load_network, read_checkpoint
 from networks.imagenet import load_imagenet_encoder
 from trainer.checkpoint import BEST, LAST, TrainingState
 from trainer.compiler import require_compiler
@@ -113,6 +113,7 @@ def build_trainer(config: Any, *, stage: int, device: torch.device) -> Trainer:
     records = records[: train.val_images] if train.val_images else records
     folder = Path(log.checkpoint_path) / config.version
     state = _build_state(config, stage=stage, device=device, folder=folder)
+    _require_one_start(state.step, folder)
     logger = _build_logger(config, first_step=state.step)
     predictor = build_predictor(state.result, config, device)
     sampler = StepSampler(
@@ -170,6 +171,20 @@ def _build_state(config: Any, *, stage: int, device: torch.device, folder: Path)
     if resume is not None:
         state.load(resume, weights_only=config.train.reset_lr)
     return state
+
+
+def _require_one_start(step: int, folder: Path) -> None:
+    """Make sure that all processes go on from the same checkpoint.
+
+    Raises:
+        InputError: they do not, as happens where every machine has a folder of checkpoints of its own.
+    """
+    steps = distributed.gather_objects(step)
+    if len(set(steps)) > 1:
+        raise InputError(
+            f"{folder.absolute()}: the processes found checkpoints of different steps ({few([*map(str, steps)], 8)}; 0 "
+            "is none), expected the same one; put log.checkpoint_path where all machines see it"
+        )
 
 
 def resume_path(setting: str, folder: Path) -> Path | None:

@@ -240,3 +240,14 @@ def test_loss_that_is_not_finite_in_one_process_ends_all(whole: Whole, tmp_path:
     overrides = ["--config", str(whole.config), "version=infinite"]
     words = ["step 0: the loss is not finite", "nonfinite_rank1.pth"]
     assert_ends_with_its_own_error([*command, *overrides], 1, words, run)
+
+
+def test_machines_that_do_not_share_the_checkpoints_are_told(whole: Whole, tmp_path: Path) -> None:
+    launchers = two_launchers("--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{free_port()}", "--rdzv_id=test")
+    arguments = ["--config", str(whole.config), "train.total_step=8"]
+    own = [f"log.checkpoint_path={folder}" for folder in (whole.config.parent / "checkpoint", tmp_path / "empty")]
+    started = [start([*launchers[n], *arguments, own[n]], tmp_path / f"{n}.txt") for n in (0, 1)]
+    assert 0 not in finish(started)
+    for n in (0, 1):
+        errors = (tmp_path / f"{n}.txt").read_text()
+        assert "checkpoints of different steps (6, 0" in errors or "(0, 6" in errors, errors
