@@ -20,9 +20,9 @@ class RunError(RuntimeError):
 def run_script(main: Callable[[], int | None]) -> None:
     """Run a script's main function and leave with its exit status.
 
-    Input faults (``InputError`` and ``OSError``: missing file, no permission, disk full) become one line on standard
-    error and exit status 2; a ``RunError`` becomes one line and exit status 1. Ctrl-C leaves with 130. Everything else
-    is a bug and keeps its traceback.
+    Input faults (``InputError`` and ``OSError``: missing file, no permission) become one line on standard error and
+    exit status 2; a ``RunError``, such as a full disk, becomes one line and exit status 1. Ctrl-C leaves with 130.
+    Everything else is a bug and keeps its traceback.
 
     Args:
         main: the script; returns an exit status, ``None`` for 0.

@@ -6,6 +6,7 @@ import json
 import logging
 import platform
 import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,7 +17,8 @@ import torch
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from misc.files import write_text
+from misc.errors import RunError
+from misc.files import append_text, room_for, write_text
 
 
 class _TqdmHandler(logging.Handler):
@@ -24,6 +26,14 @@ class _TqdmHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _FileHandler(logging.FileHandler):
+    """Ends the run where the log cannot be written, instead of a traceback per line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        with room_for(Path(self.baseFilename)):
+            raise
 
 
 class RunLogger:
@@ -47,6 +57,7 @@ class RunLogger:
         first_step: int = 0,
     ) -> None:
         self.active = active
+        self.tensorboard = tensorboard
         self.logger = logging.getLogger(f"instmatt.{folder}")
         self.logger.setLevel(level)
         self.logger.propagate = False
@@ -57,7 +68,7 @@ class RunLogger:
             return
         folder.mkdir(parents=True, exist_ok=True)
         form = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-        for handler in (_TqdmHandler(), logging.FileHandler(folder / "log.txt", encoding="utf-8")):
+        for handler in (_TqdmHandler(), _FileHandler(folder / "log.txt", encoding="utf-8")):
             handler.setFormatter(form)
             self.logger.addHandler(handler)
         self.json_path = folder / "log.jsonl"
@@ -78,8 +89,7 @@ class RunLogger:
     def record(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """A line of log.jsonl: ``{"kind": …, "step": …, …}``."""
         if self.active:
-            with open(self.json_path, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+            append_text(self.json_path, json.dumps({"kind": kind, "step": step, **values}) + "\n")
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """TensorBoard curves."""
@@ -93,9 +103,14 @@ class RunLogger:
             self.writer.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Flush and close the files."""
+        """Flush and close the files.
+
+        Raises:
+            RunError: the disk is full, or something like it.
+        """
         if self.writer is not None:
-            self.writer.close()
+            with room_for(self.tensorboard / "events"):
+                self.writer.close()
         for handler in list(self.logger.handlers):
             handler.close()
             self.logger.removeHandler(handler)
@@ -104,7 +119,8 @@ class RunLogger:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+        with nullcontext() if error is None else suppress(OSError, RunError):  # what ended the run is what to tell
+            self.close()
 
 
 def _step_of(line: str) -> int:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from misc.errors import InputError
-from misc.files import atomic_path
+from misc.files import atomic_path, no_room
 from networks.instmatt import InstMatt
 from networks.layers import scaled
 
@@ -79,9 +79,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def write_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
-    """Write a checkpoint atomically: a reader finds the old file or the whole new one."""
+    """Write a checkpoint atomically: a reader finds the old file or the whole new one.
+
+    Raises:
+        RunError: the disk is full, or something like it.
+        OSError: the folder cannot be made or written.
+    """
     with atomic_path(path) as temporary:
-        torch.save(dict(checkpoint), temporary)
+        try:
+            torch.save(dict(checkpoint), temporary)
+        except RuntimeError as error:  # PyTorch's writer does not say why it failed
+            raise no_room(Path(path), "PyTorch's writer failed") from error
 
 
 def load_network(

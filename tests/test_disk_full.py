@@ -1,0 +1,61 @@
+"""A disk without room: one line that names the file, and nothing broken left behind.
+
+A limit on the size of files stands for the full disk: the same calls fail, and anybody may set it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import main
+from misc.image_io import write_image
+from networks.checkpoint import read_checkpoint
+
+LIMITED = (
+    "import os, resource, sys; size = int(sys.argv[1]); resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
+)
+
+
+def assert_one_line(errors: str, path: Path) -> None:
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, errors
+    assert f"{path}: could not be written" in lines[0]
+    assert "make room" in lines[0]
+    assert "Traceback" not in errors
+
+
+def test_training_keeps_the_checkpoint_before(experiment: Callable, run: Callable, tmp_path: Path) -> None:
+    config = experiment("full")
+    assert main.main(["--config", str(config), "--device", "cpu", "train.total_step=2"]) == 0
+    done = run("-c", LIMITED, 1_000_000, "main.py", "--config", config, "train.total_step=8", "log.checkpoint_step=4")
+    assert done.returncode == 1, done.stderr
+    folder = tmp_path / "checkpoint" / "full"
+    assert_one_line(done.stderr, folder / "last.pth")
+    assert [path.name for path in folder.iterdir()] == ["last.pth"]
+    assert read_checkpoint(folder / "last.pth")["iter"] == 2
+
+
+def test_log_that_cannot_grow_ends_the_training(experiment: Callable, run: Callable, tmp_path: Path) -> None:
+    done = run(
+        "-c", LIMITED, 5_000, "main.py", "--config", experiment("log"), "train.total_step=50", "log.checkpoint_step=50"
+    )
+    assert done.returncode == 1, done.stderr
+    assert_one_line(done.stderr, tmp_path / "logging" / "log" / "log.jsonl")
+
+
+def test_inference_leaves_no_half_matte(run: Callable, small_checkpoint: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        write_image(tmp_path / "photos" / f"{name}.png", rng.integers(0, 256, (64, 64, 3)).astype(np.uint8))
+        write_image(tmp_path / "masks" / name / "00.png", np.full((64, 64), 255, np.uint8))
+    done = run(
+        "-c", LIMITED, 100, "infer.py", "--checkpoint", small_checkpoint, "--image-dir", tmp_path / "photos",
+        "--mask-dir", tmp_path / "masks", "--output", tmp_path / "mattes", "--image-ext", "png", "--mask-ext", "png",
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert_one_line(done.stderr, tmp_path / "mattes" / "a" / "00.png")
+    assert [path for path in (tmp_path / "mattes").rglob("*") if path.is_file()] == []
