@@ -28,6 +28,7 @@ _OURS_TO_PUBLISHED = (
     (".parametrizations.weight.0._v", ".module.weight_v"),
 )
 _STEM = "encoder.conv1.module.weight_bar"
+_CODE = "encoder.layer_bottleneck.0.conv1.module.weight_bar"
 
 
 def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -145,8 +146,9 @@ def describe(checkpoint: Mapping[str, Any], *, source: str | Path) -> dict[str, 
         InputError: not an InstMatt checkpoint.
     """
     state = to_published(from_published(checkpoint["state_dict"]))
-    if _STEM not in state:
-        raise InputError(f"{source}: a checkpoint of another architecture: no {_STEM} among {few(list(state))}")
+    for name in (_STEM, _CODE):
+        if name not in state:
+            raise InputError(f"{source}: a checkpoint of another architecture: no {name} among {few(list(state))}")
     found: dict[str, Any] = {"refiner": any(name.startswith("refiner.") for name in state)}
     config = checkpoint.get("config") or {}
     model = config.get("model", {})
@@ -162,7 +164,7 @@ def describe(checkpoint: Mapping[str, Any], *, source: str | Path) -> dict[str, 
 def _width_of(state: Mapping[str, Tensor]) -> float:
     """The smallest multiple of 1/64 whose channel counts are those of the stem and of the bottleneck."""
     stem = state[_STEM].shape[0]
-    code = state["encoder.layer_bottleneck.0.conv1.module.weight_bar"].shape[0]
+    code = state[_CODE].shape[0]
     steps = range(1, 257)
     candidates = [step / 64 for step in steps if (scaled(32, step / 64), scaled(512, step / 64)) == (stem, code)]
     return 1.0 if 1.0 in candidates else (candidates or [code / 512])[0]

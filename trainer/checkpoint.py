@@ -99,11 +99,15 @@ class TrainingState:
             load_network(self.network, {"state_dict": checkpoint["raw_state_dict"]}, source=path)
         if weights_only:
             return
-        if checkpoint.get("stage") != self.stage or "clip" not in checkpoint:
+        remedy = "to start from its weights only, set train.reset_lr=true or model.pretrain"
+        if checkpoint.get("stage") != self.stage:
             raise InputError(
                 f"{path}: found a checkpoint of stage {checkpoint.get('stage', 'unknown')}, expected training state of "
-                f"stage {self.stage}; to start from its weights only, set train.reset_lr=true or model.pretrain"
+                f"stage {self.stage}; {remedy}"
             )
+        missing = [name for name in ("iter", "opt_state_dict", "best", "clip", "scaler") if name not in checkpoint]
+        if missing:
+            raise InputError(f"{path}: found no {', '.join(missing)}, expected training state; {remedy}")
         try:
             self.optimizer.load_state_dict(checkpoint["opt_state_dict"])
         except ValueError as error:

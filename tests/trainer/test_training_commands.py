@@ -18,7 +18,7 @@ import torch
 
 import main
 from misc.errors import InputError
-from networks.checkpoint import read_checkpoint
+from networks.checkpoint import read_checkpoint, write_checkpoint
 from tests.conftest import ROOT
 from tests.golden import published_shapes
 
@@ -175,14 +175,31 @@ def test_two_processes_equal_one_on_the_joined_batch(
         torch.testing.assert_close(apart["state_dict"][name], tensor, rtol=1e-3, atol=2e-4, msg=lambda m, n=name: n + m)
 
 
-def test_stage2_without_stage1_and_other_bad_starts(experiment: Callable, tmp_path: Path) -> None:
+def test_stage2_without_stage1_and_other_bad_starts(
+    experiment: Callable, small_checkpoint: Path, tmp_path: Path
+) -> None:
     gone = tmp_path / "gone.pth"
     listing = tmp_path / "alpha.txt"
     listing.write_text("nothing/here/00.png\n")
+    weights = read_checkpoint(small_checkpoint)
+    base = {name: tensor for name, tensor in weights["state_dict"].items() if not name.startswith("refiner.")}
+    lacking = {name: tensor for name, tensor in base.items() if not name.startswith("decoder.refine_OS1.")}
+    headless = {name: tensor for name, tensor in base.items() if "layer_bottleneck" not in name}
+    partial, cut, stateless, resting = (tmp_path / f"{name}.pth" for name in ("partial", "cut", "stateless", "resting"))
+    write_checkpoint(partial, {"iter": 0, "state_dict": lacking})
+    write_checkpoint(cut, {"iter": 0, "state_dict": headless})
+    write_checkpoint(stateless, {"iter": 0, "state_dict": base})
+    write_checkpoint(resting, {"iter": 0, "stage": 1, "state_dict": base, "best": None, "clip": {}})
     cases = [
         (["--stage", 2], "model.pretrain"),
         (["--stage", 2, f"model.pretrain={gone}"], str(gone)),
         (["--stage", 1, f"train.resume_checkpoint={gone}"], str(gone)),
+        (["--stage", 2, f"model.pretrain={partial}"], f"{partial}: a checkpoint of another architecture: "),
+        (["--stage", 2, f"model.pretrain={partial}"], "tensors missing (decoder.refine_OS1."),
+        (["--stage", 2, f"model.pretrain={cut}"], f"{cut}: a checkpoint of another architecture: no encoder.layer"),
+        (["--stage", 1, f"train.resume_checkpoint={partial}"], "tensors missing (decoder.refine_OS1."),
+        (["--stage", 1, f"train.resume_checkpoint={stateless}"], f"{stateless}: found a checkpoint of stage unknown"),
+        (["--stage", 1, f"train.resume_checkpoint={resting}"], f"{resting}: found no opt_state_dict, scaler"),
         (["--stage", 1, f"data.train_alpha={listing}"], str(listing)),
         (["--stage", 1, "data.train_bg="], "data.train_bg"),
         (["--stage", 1, "train.total_steps=5"], "train.total_steps"),
@@ -199,9 +216,9 @@ def test_stage2_without_stage1_and_other_bad_starts(experiment: Callable, tmp_pa
         assert "\n" not in str(error.value), command
 
 
-@pytest.mark.parametrize("override", ["train.total_steps=5", "data.train_bg="])
+@pytest.mark.parametrize("override", ["train.total_steps=5", "data.train_bg=", "model.pretrain=gone.pth"])
 def test_bad_start_is_one_line_and_status_2(override: str, experiment: Callable, run: Run) -> None:
-    done = run("main.py", "--stage", 1, "--config", experiment("bad"), override)
+    done = run("main.py", "--stage", 2, "--config", experiment("bad"), override)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1, done.stderr
