@@ -114,6 +114,34 @@ def additive_counts(data: dict[str, Any], *, threshold: float) -> np.ndarray:
     return rows
 
 
+def bootstrap(*tables: np.ndarray, resamples: int, seed: int) -> list[np.ndarray]:
+    """Figures of bootstrap samples: images drawn with replacement, the same ones for every table.
+
+    Args:
+        tables: each (images, n + 1) float64 of additive counts, the denominator last, see ``additive_counts``.
+        resamples: number of samples.
+        seed: of the draws.
+
+    Returns:
+        For each table (resamples, n) figures, NaN where a sample has none.
+    """
+    generator = np.random.default_rng(seed)
+    count = len(tables[0])
+    samples = [np.empty((resamples, rows.shape[1] - 1)) for rows in tables]
+    for start in range(0, resamples, 256):  # in blocks: memory does not grow with resamples times images
+        block = min(256, resamples - start)
+        weights = generator.multinomial(count, np.full(count, 1 / count), size=block).astype(np.float64)
+        for rows, figures in zip(tables, samples):
+            figures[start : start + block] = quotients(weights @ rows)
+    return samples
+
+
+def interval(samples: np.ndarray, *, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile interval of each column of (resamples, n) figures: lower and upper bounds, (n,) each."""
+    tail = 100 * (1 - confidence) / 2
+    return _percentiles(samples, tail), _percentiles(samples, 100 - tail)
+
+
 def compare(
     a: dict[str, Any],
     b: dict[str, Any],
@@ -134,17 +162,11 @@ def compare(
     """
     protocol = PROTOCOLS[a["protocol"]["name"]]
     rows_a, rows_b = additive_counts(a, threshold=threshold), additive_counts(b, threshold=threshold)
-    generator = np.random.default_rng(seed)
+    samples_a, samples_b = bootstrap(rows_a, rows_b, resamples=resamples, seed=seed)
+    low, high = interval(samples_b - samples_a, confidence=confidence)
     count = len(rows_a)
-    samples = np.empty((resamples, len(protocol.measures)))
-    for start in range(0, resamples, 256):  # in blocks: memory does not grow with resamples times images
-        block = min(256, resamples - start)
-        weights = generator.multinomial(count, np.full(count, 1 / count), size=block).astype(np.float64)
-        samples[start : start + block] = _figures(weights @ rows_b) - _figures(weights @ rows_a)
-    tail = 100 * (1 - confidence) / 2
-    low, high = _percentiles(samples, tail), _percentiles(samples, 100 - tail)
-    total_a, total_b = _figures(rows_a.sum(0)), _figures(rows_b.sum(0))
-    gain = _figures(rows_b) - _figures(rows_a)
+    total_a, total_b = quotients(rows_a.sum(0)), quotients(rows_b.sum(0))
+    gain = quotients(rows_b) - quotients(rows_a)
     differences = []
     for index, measure in enumerate(protocol.measures):
         sign = 1 if _higher_is_better(protocol, measure) else -1
@@ -173,8 +195,8 @@ def table(differences: Sequence[Difference], *, protocol: Protocol, confidence: 
     return "\n".join(lines)
 
 
-def _figures(rows: np.ndarray) -> np.ndarray:
-    """Numerators over the denominator in the last column; NaN for 0 / 0."""
+def quotients(rows: np.ndarray) -> np.ndarray:
+    """Numerators over the denominator in the last column, (..., n + 1) → (..., n); NaN for 0 / 0."""
     denominator = rows[..., -1:]
     nothing = np.full_like(rows[..., :-1], np.nan)
     return np.divide(rows[..., :-1], denominator, out=nothing, where=denominator > 0)
