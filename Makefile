@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 .PHONY: help demo test check clean
 
 help:
-	@echo "make demo   train both stages on a small set, matte photographs, print IMQ, write results/demo/index.html"
+	@echo "make demo   matte photographs with InstMatt-S, train both stages on a small set, print IMQ, write results/demo/index.html"
 	@echo "make test   run the tests"
 	@echo "make check  run linter, formatter, type checker and the tests"
 	@echo "make clean  remove the virtual environment and the results"

@@ -1,8 +1,9 @@
-"""``make demo``: the whole pipeline on the sample people, in minutes on two CPU cores.
+"""``make demo``: what InstMatt-S does, then the whole pipeline on the sample people, in minutes on two CPU cores.
 
-Builds composites, trains a small network through both stages, mattes held-out composites and real photographs, scores
-input masks and both stages with IMQ, and writes RESULTS/index.html with a contact sheet. Every command it runs is
-printed and can be typed again by hand; a second run skips what is done.
+Composes a test set of people, mattes it and real photographs with the network that comes with the project, and writes
+RESULTS/index.html. Then trains a small network of its own through both stages, mattes and scores the same pictures with
+it, and writes the page again with both. Every command it runs is printed and can be typed again by hand; a second run
+skips what is done.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 if __package__ in (None, ""):
@@ -31,6 +33,9 @@ SAMPLE = Path("datasets/sample")
 NAME = "results/demo"
 TRAIN_IMAGES, TEST_IMAGES, LONGER_SIDE = 240, 16, 384
 PHOTO_SIDE = 512  # real photographs are reduced to the scale of people that the small network knows
+SHIPPED = Path("checkpoints/instmatt-s.pth")
+SHIPPED_ROW = "InstMatt-S"
+MASKS_ROW = "input masks"
 MEASURES = ("MAD", "MSE", "Grad", "Conn", "IoU")
 SHOWN = 4  # composites on the contact sheet
 
@@ -47,6 +52,7 @@ class Demo:
         self.folder = folder
         self.overrides = overrides
         self.seconds: dict[str, float] = {}
+        self.table: dict[str, dict[str, float]] = {}
 
     def command(self, what: str, *arguments: object) -> None:
         """Run a Python command of the project and time it.
@@ -62,15 +68,41 @@ class Demo:
             raise RunError(f"{what}: the command above ended with exit status {done.returncode}")
         self.seconds[what] = time.perf_counter() - started
 
-    def data(self) -> None:
-        """Training and test composites; nobody is in both."""
-        for split, count in (("train", TRAIN_IMAGES), ("test", TEST_IMAGES)):
+    def data(self, split: str) -> None:
+        """Composites to train or to test on; nobody is in both."""
+        count = TRAIN_IMAGES if split == "train" else TEST_IMAGES
+        self.command(
+            f"compose the {split} set", "-m", "misc.synthesize", "--people", SAMPLE / "people",
+            "--backgrounds", SAMPLE / "backgrounds", "--output", self.folder / "data" / split, "--images", count,
+            "--size", LONGER_SIDE, "--people-per-image", "2-3", "--split", split, "--test-fraction", 0.25,
+            "--seed", 1, "--workers", 2,
+        )  # fmt: skip
+
+    def shipped(self, checkpoint: Path) -> list[str]:
+        """Mattes of the network that comes with the project: test composites and photographs.
+
+        Returns:
+            Names of the contact sheets; none, and a line says why, where the checkpoint is not there.
+        """
+        if not (ROOT / checkpoint).is_file():
+            print(f"\n{checkpoint}: no such file; the demo goes on with the network it trains itself", flush=True)
+            return []
+        test, sheets = self.folder / "data" / "test", ["shipped_photos.jpg", "shipped_composites.jpg"]
+        sets = {
+            "real photographs": (SAMPLE / "photos", "shipped_photos", []),
+            "the test set": (test, "shipped", ["--truth", test / "alphas", "--limit", SHOWN]),
+        }
+        for (what, (source, mattes, extra)), sheet in zip(sets.items(), sheets):
+            pictures = (source / "images", source / "masks", self.folder / mattes)
             self.command(
-                f"compose the {split} set", "-m", "misc.synthesize", "--people", SAMPLE / "people",
-                "--backgrounds", SAMPLE / "backgrounds", "--output", self.folder / "data" / split, "--images", count,
-                "--size", LONGER_SIDE, "--people-per-image", "2-3", "--split", split, "--test-fraction", 0.25,
-                "--seed", 1, "--workers", 2,
+                f"matte {what} with {SHIPPED_ROW}", "infer.py", "--checkpoint", checkpoint,
+                "--image-dir", pictures[0], "--mask-dir", pictures[1], "--output", pictures[2],
             )  # fmt: skip
+            self.command(
+                f"show {what}", "-m", "misc.contact_sheet", "--images", pictures[0], "--masks", pictures[1],
+                "--mattes", pictures[2], "--output", self.folder / sheet, *extra,
+            )  # fmt: skip
+        return sheets
 
     def training(self) -> None:
         """Both stages."""
@@ -109,18 +141,16 @@ class Demo:
         """Folder of a stage's mattes of the test set."""
         return self.folder / f"stage{stage}"
 
-    def evaluation(self) -> dict[str, dict[str, float]]:
-        """IMQ at IoU 0.5 in percent, by row and measure."""
+    def score(self, row: str) -> None:
+        """Add a row to the table: IMQ at IoU 0.5 of the test set in percent, by measure."""
         test = self.folder / "data" / "test"
-        rows = {"input masks": test / "masks", "stage 1": self.mattes(1), "stage 2": self.mattes(2)}
-        table = {}
-        for row, prediction in rows.items():
-            file = self.folder / f"IMQ {row}.json".replace(" ", "_")
-            self.command(f"score {row}", "-m", "evaluation.IMQ", prediction, test / "alphas", "--json", file)
-            figures = json.loads((ROOT / file).read_text(encoding="utf-8"))["0.5"]
-            table[row] = {measure: 100 * figures[measure]["IMQ"] for measure in MEASURES}
-            table[row]["RQ"] = 100 * figures["MAD"]["RQ"]
-        return table
+        mattes = {MASKS_ROW: test / "masks", SHIPPED_ROW: self.folder / "shipped"}
+        mattes |= {f"stage {stage}": self.mattes(stage) for stage in (1, 2)}
+        file = self.folder / f"IMQ {row}.json".replace(" ", "_")
+        self.command(f"score {row}", "-m", "evaluation.IMQ", mattes[row], test / "alphas", "--json", file)
+        figures = json.loads((ROOT / file).read_text(encoding="utf-8"))["0.5"]
+        self.table[row] = {measure: 100 * figures[measure]["IMQ"] for measure in MEASURES}
+        self.table[row]["RQ"] = 100 * figures["MAD"]["RQ"]
 
     def pictures(self) -> Path:
         """The contact sheet: composites above, photographs below."""
@@ -166,8 +196,17 @@ def text_table(table: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def page(table: dict[str, dict[str, float]], seconds: dict[str, float], sheet: str) -> str:
-    """The report, a page that needs nothing but the contact sheet beside it."""
+def page(
+    table: dict[str, dict[str, float]], seconds: dict[str, float], *, shipped: Sequence[str], trained: str | None
+) -> str:
+    """The report, a page that needs nothing but the contact sheets beside it.
+
+    Args:
+        table: IMQ in percent by row and measure, see :meth:`Demo.score`.
+        seconds: by command.
+        shipped: contact sheets of the network that comes with the project; may be empty.
+        trained: contact sheet of the network that the demo trains; ``None`` while it does not exist.
+    """
     measures = list(next(iter(table.values())))
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ["", *measures])
     best = {name: max(values[name] for values in table.values()) for name in measures}
@@ -188,37 +227,71 @@ tbody th, table.time th {{ text-align: left; font-weight: normal }}
 .best {{ font-weight: bold }}
 img {{ max-width: 100%; border: 1px solid #ddd }}
 </style>
-<h1>InstMatt, trained in minutes</h1>
-<p>A small network (see config/demo-stage1.toml), trained on {TRAIN_IMAGES} composites of the sample people and tested
-on {TEST_IMAGES} composites of people and backgrounds it never saw. IMQ in percent at IoU 0.5 (higher is better); RQ
-counts who was found. The truth is composite, and its alphas come from a matting network.</p>
+<h1>InstMatt</h1>
 <table><thead><tr>{head}</tr></thead><tbody>
 {body}</tbody></table>
-<p>Above: test composites. Below: real photographs, which have no truth. This is what minutes of training give; a real
-training takes days.</p>
-<img src="{html.escape(sheet)}" alt="photographs, masks, mattes, cut-outs">
-<h2>Time</h2>
+<p>{TEST_IMAGES} test composites of people that no network in this table was trained on. IMQ in percent at IoU 0.5
+(higher is better); RQ counts who was found. The truth is composite, and its alphas come from a matting network.</p>
+{_shipped_section(shipped)}{_trained_section(trained)}<h2>Time</h2>
 <table class="time">{steps}</table>
 </html>
 """
 
 
+def _shipped_section(sheets: Sequence[str]) -> str:
+    if not sheets:
+        return ""
+    pictures = "\n".join(_picture(sheet) for sheet in sheets)
+    return f"""<h2>{SHIPPED_ROW}, shipped</h2>
+<p>The network that comes with the project. Above, real photographs, which have no truth; below, test composites, whose
+backgrounds it saw in training, unlike their people. Yellow box: the hair shown on the right. Red box: the longest
+contact of two people; none where they stand apart.</p>
+{pictures}
+"""
+
+
+def _trained_section(sheet: str | None) -> str:
+    if sheet is None:
+        return "<h2>Trained in minutes</h2>\n<p>The demo is still training, or was told not to.</p>\n"
+    return f"""<h2>Trained in minutes</h2>
+<p>A small network (see config/demo-stage1.toml), trained on {TRAIN_IMAGES} composites of the other sample people. This
+is what minutes of training give. Above, test composites; below, real photographs.</p>
+{_picture(sheet)}
+"""
+
+
+def _picture(sheet: str) -> str:
+    return f'<img src="{html.escape(sheet)}" alt="photographs, masks, mattes, cut-outs">'
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
-    parser = argparse.ArgumentParser(description="The whole pipeline on the sample people, in minutes.")
+    parser = argparse.ArgumentParser(
+        description="InstMatt-S, then the whole pipeline on the sample people, in minutes."
+    )
     parser.add_argument("--output", type=Path, default=Path(NAME), help=f"folder for everything (default {NAME})")
+    parser.add_argument("--checkpoint", type=Path, default=SHIPPED, help=f"shown first (default {SHIPPED})")
+    parser.add_argument("--no-training", action="store_true", help="end after the network that comes with the project")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="override the configuration of both stages")
     options = parser.parse_args(arguments)
     started = time.perf_counter()
     demo = Demo(options.output, options.overrides)
-    demo.data()
-    demo.training()
-    demo.inference()
-    table = demo.evaluation()
-    sheet = demo.pictures()
-    write_text(ROOT / options.output / "index.html", page(table, demo.seconds, sheet.name))
-    print(f"\n{text_table(table)}\n\n{time.perf_counter() - started:.0f} s in all")
-    print(f"look at {options.output}/index.html or {options.output}/contact_sheet.png")
+    demo.data("test")
+    sheets = demo.shipped(options.checkpoint)
+    for row in (MASKS_ROW, SHIPPED_ROW)[: 2 if sheets else 1]:
+        demo.score(row)
+    report = ROOT / options.output / "index.html"
+    write_text(report, page(demo.table, demo.seconds, shipped=sheets, trained=None))
+    if not options.no_training:
+        print(f"\nlook at {options.output}/index.html meanwhile", flush=True)
+        demo.data("train")
+        demo.training()
+        demo.inference()
+        demo.score("stage 1")
+        demo.score("stage 2")
+        write_text(report, page(demo.table, demo.seconds, shipped=sheets, trained=demo.pictures().name))
+    print(f"\n{text_table(demo.table)}\n\n{time.perf_counter() - started:.0f} s in all")
+    print(f"look at {options.output}/index.html")
     return 0
 
 
