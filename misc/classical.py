@@ -132,12 +132,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--output", type=Path, required=True, help="mattes go to OUTPUT/<image>/<mask name>")
     add("--max-side", type=int, default=800, help="longer side of a solved crop, pixels; 0 = no limit (default 800)")
     add("--method", default="cf", choices=METHODS, help="cf closed form (default), knn, or lkm large kernel")
-    add("--band", type=float, default=0.03, help="half the unknown band, as a share of the mask's size (default 0.03)")
+    add("--band", type=float, default=0.02, help="half the unknown band, as a share of the mask's size (default 0.02)")
     add(
         "--clean-below",
         type=float,
-        default=0.02,
-        help="alphas up to this become 0, and specks far from the mask go, as for InstMatt-S (default 0.02)",
+        default=0.0,
+        help="alphas up to this become 0, and specks far from the mask go, see networks/cleaning.py (default: neither)",
     )
     add("--limit", type=int, help="only the first N photographs")
     add("--seconds", action="store_true", help="print the median time per person")
