@@ -20,7 +20,7 @@ from dataloader.geometry import Geometry, region_of_interest
 from dataloader.guidance import tri_masks
 from dataloader.inference import check_input, load_record
 from misc import distributed
-from misc.device import PRECISIONS, free_memory, inference_dtype, select_device
+from misc.device import PRECISIONS, free_memory, inference_dtype, select_device, to_device
 from misc.errors import InputError, describe_os_error, run_script
 from misc.image_io import read_image
 from misc.outputs import Outputs
@@ -120,10 +120,10 @@ class Predictor:
         """
         binary = check_input(image, masks, threshold=self.guidance_threshold)
         geometry = Geometry.plan(*image.shape[:2], max_side=self.max_side)
-        pixels = torch.from_numpy(geometry.forward(image)).to(self.device).permute(2, 0, 1).float() / 255
+        pixels = to_device(geometry.forward(image), self.device).permute(2, 0, 1).float() / 255
         small = np.stack([geometry.forward(mask, nearest=True) for mask in binary])
         # Tri-masks are small integers: as int8 they take a quarter of the memory and of the way to a GPU.
-        guidance = torch.from_numpy(tri_masks(small).astype(np.int8)).to(self.device)
+        guidance = to_device(tri_masks(small).astype(np.int8), self.device)
         result = self._matte(normalise(pixels), guidance, small)
         mattes = geometry.inverse(result.float().cpu().numpy())
         if not self.clean_below:
