@@ -109,7 +109,7 @@ def training_batches(
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=4 + 2 * (crops - 1) if workers else None,  # the first batch of new scenes takes long
         worker_init_fn=partial(_leave_signals_to_the_trainer, ending),
     )
     return iter(loader)
