@@ -1,0 +1,77 @@
+"""The model in the box: small, safe to load, better than its masks on people it never saw, reachable from everywhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import hubconf
+from config import load_config
+from dataloader.filelists import pair_test, read_filelist
+from infer import SHIPPED, Predictor
+from misc.ablations import score_masks
+from misc.image_io import read_image, read_mask
+from networks.checkpoint import describe, read_checkpoint
+from tests.conftest import ROOT, SAMPLE
+from trainer.validate import validate
+
+
+def test_the_file_is_small_and_holds_weights_only() -> None:
+    assert SHIPPED.stat().st_size <= 16 * 2**20
+    checkpoint = torch.load(SHIPPED, map_location="cpu", weights_only=True)
+    assert checkpoint["stage"] == 2
+    assert describe(checkpoint, source=SHIPPED)["width"] == 0.5
+    assert "/" not in "".join(checkpoint["config"]["data"]["people"])
+
+
+def test_the_recipe_beside_it_is_what_it_was_trained_with() -> None:
+    trained = read_checkpoint(SHIPPED)["config"]
+    recipe = load_config(str(ROOT / "config" / "InstMatt-S-stage2.toml"))
+    for section in ("model", "train", "data"):
+        for key, value in trained[section].items():
+            if key not in ("people", "backgrounds", "pretrain", "clean_below"):
+                assert recipe[section][key] == value, f"{section}.{key}"
+    assert SHIPPED.with_suffix(".md").is_file()
+
+
+@pytest.fixture(scope="module")
+def composites(tmp_path_factory: pytest.TempPathFactory, run: Callable) -> Path:
+    folder = tmp_path_factory.mktemp("composites") / "set"
+    done = run(
+        "-m", "misc.synthesize", "--people", SAMPLE / "people", "--backgrounds", SAMPLE / "backgrounds", "--output",
+        folder, "--images", 4, "--size", 512, "--people-per-image", "2-3", "--seed", 11,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_mattes_are_far_better_than_the_masks(composites: Path) -> None:
+    alphas, images, masks = (read_filelist(composites / f"{name}.txt") for name in ("alpha", "image", "mask"))
+    records = pair_test(alphas=alphas, images=images, masks=masks)
+    before = score_masks(records).compute()["0.5"]
+    after = validate(Predictor(device="cpu"), records).compute()["0.5"]
+    assert after["MAD"]["IMQ"] >= max(0.70, before["MAD"]["IMQ"] + 0.1)
+    assert after["Grad"]["IMQ"] >= before["Grad"]["IMQ"] + 0.2
+    assert after["MAD"]["RQ"] >= 0.9
+
+
+def test_infer_uses_it_by_default_and_hub_hands_it_out(run: Callable, tmp_path: Path, composites: Path) -> None:
+    done = run(
+        "infer.py", "--image-dir", composites / "images", "--mask-dir", composites / "masks", "--output", tmp_path,
+        "--device", "cpu", "--max-side", 256,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    name = sorted(path.stem for path in (composites / "images").iterdir())[0]
+    image = read_image(composites / "images" / f"{name}.jpg")
+    masks = np.stack([read_mask(path) for path in sorted((composites / "masks" / name).iterdir())])
+    mattes = hubconf.instmatt_s(device="cpu", max_side=256, guidance_threshold=170)(image, masks)
+    written = np.stack([read_mask(path) for path in sorted((tmp_path / name).iterdir())])
+    assert np.abs(written - 255 * mattes).max() <= 1
+    network = hubconf.instmatt_s_network()
+    assert not network.training and network.width == 0.5
+    assert "torch" in hubconf.dependencies and set(hubconf.dependencies) <= set(sys.modules)
