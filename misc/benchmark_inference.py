@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -201,18 +200,14 @@ def peak_memory(name: str, people: int, checkpoint: Path, options: argparse.Name
 
 def measure_memory(network: InstMatt, options: argparse.Namespace) -> int:
     """The child process of ``peak_memory``."""
-    import torch
+    from misc.device import peak_memory as used
 
     people = options.people[0]
     image, masks = scene(people, height=options.max_side * 2 // 3, width=options.max_side)
     predictor = build(options.only, network, options)
     del network
     predictor(image, masks)
-    if predictor.device.type == "cuda":
-        used = torch.cuda.max_memory_allocated(predictor.device)
-    else:
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"gigabytes": used / 1e9}))
+    print(json.dumps({"gigabytes": used(predictor.device)}))
     return 0
 
 

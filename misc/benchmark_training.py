@@ -269,7 +269,7 @@ def peak_memory(name: str, device: str, options: argparse.Namespace) -> float:
 
 def measure_memory(options: argparse.Namespace, device: torch.device, folder: Path) -> int:
     """The child process of ``peak_memory``."""
-    from trainer.trainer import peak_memory as used
+    from misc.device import peak_memory as used
 
     Row(options.only, options, device, steps=2, total=2, folder=folder).round()
     print(json.dumps({"gigabytes": used(device)}))

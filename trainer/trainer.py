@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from config import to_plain
 from dataloader.batch import MattingBatch
 from evaluation.quality import ImqCounts
 from misc import distributed
-from misc.device import fast_bf16
+from misc.device import fast_bf16, peak_memory
 from misc.errors import RunError
 from misc.logger import RunLogger
 from networks.checkpoint import to_published, write_checkpoint
@@ -218,13 +217,6 @@ class Trainer:
         if distributed.is_main():
             self.state.save(self.folder / name, to_plain(self.config))
         distributed.barrier()
-
-
-def peak_memory(device: torch.device) -> float:
-    """The most memory used so far, GB: of the GPU, or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
