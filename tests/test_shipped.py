@@ -1,4 +1,4 @@
-"""The model in the box: small, safe to load, better than its masks on people it never saw, reachable from everywhere."""
+"""The model in the box: small, safe to load, better than its masks on people it never saw, found from everywhere."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from trainer.validate import validate
 def test_the_file_is_small_and_holds_weights_only() -> None:
     assert SHIPPED.stat().st_size <= 16 * 2**20
     checkpoint = torch.load(SHIPPED, map_location="cpu", weights_only=True)
-    assert checkpoint["stage"] == 2
+    assert checkpoint["stage"] == 1
     assert describe(checkpoint, source=SHIPPED)["width"] == 0.5
     assert "/" not in "".join(checkpoint["config"]["data"]["people"])
 
 
 def test_the_recipe_beside_it_is_what_it_was_trained_with() -> None:
     trained = read_checkpoint(SHIPPED)["config"]
-    recipe = load_config(str(ROOT / "config" / "InstMatt-S-stage2.toml"))
+    recipe = load_config(str(ROOT / "config" / "InstMatt-S-stage1.toml"))
     for section in ("model", "train", "data"):
         for key, value in trained[section].items():
-            if key not in ("people", "backgrounds", "pretrain", "clean_below"):
+            if key not in ("people", "backgrounds", "val_images"):  # folders of one machine; there was no validation
                 assert recipe[section][key] == value, f"{section}.{key}"
     assert SHIPPED.with_suffix(".md").is_file()
 
