@@ -6,7 +6,7 @@ The first row of each block is the published way of working in our code: float32
 instance at a time, everything everywhere. Each further row switches one step on. Columns: seconds per instance (the
 median of ``--repeats``, the rows taking turns so that they share the machine's moods), the ratio to the plain row, the
 peak memory of a process that does nothing else (``--no-memory`` leaves these runs out), and the largest and the mean
-difference from the plain mattes in grey levels.
+difference from the plain mattes in grey levels. Where there is no GPU, a last row says so.
 
 The photograph is made of the sample's people, side by side on one of its backgrounds. Without ``--checkpoint`` the
 network is random, of full width, and its heads are made as follows, without training: the last convolution of each is
@@ -276,6 +276,8 @@ def main(arguments: list[str] | None = None) -> int:
                 else "\n".join(table(rows).splitlines()[-len(options.rows) :])
             )
             sys.stdout.flush()
+    if not torch.cuda.is_available():
+        print("| | CUDA: not on this machine | – | – | – | – | – |")
     if options.json:
         write_text(options.json, json.dumps(rows, indent=1))
     return 0
