@@ -54,11 +54,11 @@ def pair_folders(pred: str | Path, gt: str | Path) -> tuple[list[ImageFiles], tu
         )
     images = []
     for name in gt_names:
-        gts = _alphas(gt / name)
+        gts = alpha_files(gt / name)
         if not gts:
             raise InputError(f"{gt / name}: holds no {SUFFIX} file; expected one alpha per person; add or remove it")
         missing = not (pred / name).is_dir()
-        preds = () if missing else _alphas(pred / name)
+        preds = () if missing else alpha_files(pred / name)
         if not preds and not missing and (others := _other_files(pred / name)):
             raise InputError(f"{pred / name}: found {some(others)} but no {SUFFIX} file; expected alphas as NN{SUFFIX}")
         images.append(ImageFiles(name, preds, gts, missing))
@@ -150,7 +150,7 @@ def _image_folders(root: Path, kind: str) -> list[str]:
         raise FileNotFoundError(f"{root}: {what}; expected the folder {kind} with {kind}/<image>/NN.png")
     names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not names:
-        found = len(_alphas(root))
+        found = len(alpha_files(root))
         raise InputError(
             f"{root}: found {f'{found} {SUFFIX} files but ' if found else ''}no image folders; expected one folder per "
             f"image, {kind}/<image>/NN.png"
@@ -158,7 +158,8 @@ def _image_folders(root: Path, kind: str) -> list[str]:
     return names
 
 
-def _alphas(folder: Path) -> tuple[Path, ...]:
+def alpha_files(folder: Path) -> tuple[Path, ...]:
+    """The alphas of one image, by file name."""
     return tuple(
         sorted(path for path in folder.iterdir() if path.suffix.lower() == SUFFIX and not path.name.startswith("."))
     )

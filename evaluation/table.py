@@ -20,7 +20,7 @@ if not __package__:  # run as a file: this folder is not where imports start
 
 from evaluation import tables
 from evaluation.compare import additive_counts, bootstrap, interval, quotients
-from evaluation.folders import some
+from evaluation.folders import alpha_files, some
 from evaluation.runner import Options, evaluate_folders
 from misc.errors import InputError, run_script
 from misc.files import write_text
@@ -74,7 +74,7 @@ def in_contact(gt: Path, names: Collection[str]) -> set[str]:
     """
     found = set()
     for name in names:
-        alphas = [read_alpha(path) for path in sorted((gt / name).glob("*.png")) if not path.name.startswith(".")]
+        alphas = [read_alpha(path) for path in alpha_files(gt / name)]
         if contact_map(alphas, reach=REACH).any():
             found.add(name)
     if not found:

@@ -24,9 +24,10 @@ if __package__ in (None, ""):
 import numpy as np
 
 from misc import visualize
+from misc.contact_sheet import read_alphas
 from misc.errors import RunError, run_script
 from misc.files import write_text
-from misc.image_io import read_alpha, read_image, write_image
+from misc.image_io import read_image, write_image
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = Path("datasets/sample")
@@ -157,21 +158,18 @@ class Demo:
         folder = ROOT / self.folder
         rows = []
         for path in sorted((folder / "data" / "test" / "images").glob("*.jpg"))[:SHOWN]:
-            truth = _stack(folder / "data" / "test" / "alphas" / path.stem)
-            masks = _stack(folder / "data" / "test" / "masks" / path.stem)
-            rows.append(_row(read_image(path), masks, _stack(folder / "stage2" / path.stem), truth))
+            image = read_image(path)
+            truth = read_alphas(folder / "data" / "test" / "alphas" / path.stem, image)
+            masks = read_alphas(folder / "data" / "test" / "masks" / path.stem, image)
+            rows.append(_row(image, masks, read_alphas(folder / "stage2" / path.stem, image), truth))
         for path in sorted((ROOT / SAMPLE / "photos" / "images").glob("*.jpg")):
-            masks = _stack(ROOT / SAMPLE / "photos" / "masks" / path.stem)
-            rows.append(_row(read_image(path), masks, _stack(folder / "photos" / path.stem), None))
+            image = read_image(path)
+            masks = read_alphas(ROOT / SAMPLE / "photos" / "masks" / path.stem, image)
+            rows.append(_row(image, masks, read_alphas(folder / "photos" / path.stem, image), None))
         labels = ["photograph", "input masks", "mattes", "first person's alpha", "cut-out", "truth"]
         sheet = folder / "contact_sheet.png"
         write_image(sheet, visualize.grid(rows, labels=labels, height=220, width=300))
         return sheet
-
-
-def _stack(folder: Path) -> np.ndarray:
-    """All mattes or masks of an image, (K, H, W) float32 in [0, 1]."""
-    return np.stack([read_alpha(path) for path in sorted(folder.glob("*.png"))])
 
 
 def _row(image: np.ndarray, masks: np.ndarray, mattes: np.ndarray, truth: np.ndarray | None) -> list[np.ndarray]:

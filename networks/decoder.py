@@ -30,8 +30,9 @@ class TriMattes(NamedTuple):
 
         Arithmetic between two layouts takes several times as long as within one.
         """
-        plain = (alpha.float().contiguous() for alpha in (self.os8, self.os4, self.os1))
-        return self._replace(**dict(zip(("os8", "os4", "os1"), plain)))
+        return self._replace(
+            os8=self.os8.float().contiguous(), os4=self.os4.float().contiguous(), os1=self.os1.float().contiguous()
+        )
 
 
 class UpBlock(nn.Module):
