@@ -17,7 +17,7 @@ from dataloader.mask_noise import CutMask, MaskNoise
 from dataloader.photo_noise import RealWorldNoise
 from dataloader.scenes import FileScenes, SceneSource, composed_scenes
 from dataloader.targets import FormTargets
-from dataloader.transforms import CropOnUnknown, MatchMasks, RandomAffine, SelectEach, SelectSubset
+from dataloader.transforms import CropOnUnknown, MatchMasks, MergeMasks, RandomAffine, SelectEach, SelectSubset
 from misc.errors import InputError, describe_os_error
 
 # Scene -> Scene up to FormTargets (Scene -> Sample), then Sample -> Sample.
@@ -139,6 +139,8 @@ def stage_transforms(data: Any, *, stage: int) -> list[Transform]:
         raise InputError(f"data.crop_size: found {data.crop_size}; expected a positive multiple of 32")
     augment = bool(data.augmentation)
     transforms: list[Transform] = [MatchMasks(data.mask_iou_min, data.mask_iou_max, augment=augment)]
+    if augment and data.mask_merge_prob:
+        transforms.append(MergeMasks(data.mask_merge_prob))
     if stage == 1:
         transforms.append(SelectSubset(data.mask_random_sampling if augment else 0.0))
     else:

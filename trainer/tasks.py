@@ -180,7 +180,10 @@ class MutualGuidanceTask(nn.Module):
 
 
 class RefinementTask(nn.Module):
-    """Stage 2: the refiner learns on the window where the instances disagree most; the base network stays as it is.
+    """Stage 2: the refiner learns on the windows where the instances disagree most; the base network stays as it is.
+
+    The paper teaches one window of an image per step. The base network's forward pass costs far more than a window, so
+    ``refine_windows`` may ask for more of them.
 
     Args:
         network: with a refiner; its other parameters are frozen here.
@@ -256,30 +259,34 @@ class RefinementTask(nn.Module):
         colors: Tensor,
         weight: Tensor,
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Terms of one image, averaged over the iterations, and its refined tri-mattes.
+        """Terms of one image, averaged over iterations and windows, and its refined tri-mattes.
 
-        Each iteration is taught on its own output; it takes what the one before wrote as given (no gradient).
+        Each iteration is taught on its own output; it takes what the one before wrote as given (no gradient), and a later
+        window what an earlier one wrote, as in inference. Windows without any pixel of weight are left out, but for
+        the first.
         """
         side = min(self.config.refine_window, *tri_mattes.shape[-2:])
-        window = choose_windows(disagreement(tri_mattes), side, limit=1)[0]
-        rows, columns = inner_slices(window)
+        chosen = choose_windows(disagreement(tri_mattes), side, limit=self.config.refine_windows)
+        windows = [window for window in chosen if weight[(..., *inner_slices(window))].any()] or chosen[:1]
         current = tri_mattes.clone()
         terms: dict[str, Tensor] = {}
         for _ in range(iterations):
-            output = refine_window(self.refiner, window, image[None], current, feature)
-            with torch.autocast(image.device.type, enabled=False):
-                output = output.float()
-                values = self.criterion(
-                    output,
-                    truth[..., rows, columns],
-                    colors[..., rows, columns],
-                    image[None, ..., rows, columns],
-                    weight[..., rows, columns],
-                )
-            for name, value in values.items():
-                terms[name] = terms.get(name, 0) + value / iterations
-            current = current.clone()
-            current[..., rows, columns] = output.detach()
+            for window in windows:
+                rows, columns = inner_slices(window)
+                output = refine_window(self.refiner, window, image[None], current, feature)
+                with torch.autocast(image.device.type, enabled=False):
+                    output = output.float()
+                    values = self.criterion(
+                        output,
+                        truth[..., rows, columns],
+                        colors[..., rows, columns],
+                        image[None, ..., rows, columns],
+                        weight[..., rows, columns],
+                    )
+                for name, value in values.items():
+                    terms[name] = terms.get(name, 0) + value / (iterations * len(windows))
+                current = current.clone()
+                current[..., rows, columns] = output.detach()
         return terms, current
 
 

@@ -133,6 +133,20 @@ def test_stage2_needs_a_refiner() -> None:
         RefinementTask(InstMatt(width=0.125, refiner=False), train_config())
 
 
+def test_more_windows_are_taught_where_asked_for() -> None:
+    batch = batch_of([3])
+    values = {}
+    for count in (1, 4):
+        network = small_network()
+        task = RefinementTask(network, train_config("train.refine_iterations=1", f"train.refine_windows={count}")).eval()
+        task(batch, 0)["loss"].backward()
+        values[count] = [p.grad.clone() for p in network.refiner.parameters()]
+        refined = task(batch, 0)["pictures"]
+        values[count, "changed"] = int((refined["refined"] != refined["fused"]).sum())
+    assert values[4, "changed"] > values[1, "changed"]
+    assert any(not torch.allclose(one, four) for one, four in zip(values[1], values[4]))
+
+
 def test_batched_images_equal_single_ones_in_stage2() -> None:
     network = small_network()
     task = RefinementTask(network, train_config("train.refine_iterations=1")).eval()
