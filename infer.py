@@ -17,7 +17,7 @@ from tqdm import tqdm
 from config import load_config
 from dataloader.filelists import InferenceRecord, pair_inference
 from dataloader.geometry import Geometry, region_of_interest
-from dataloader.guidance import tri_masks
+from dataloader.guidance import tri_masks, untangle
 from dataloader.inference import check_input, load_record
 from misc import distributed
 from misc.device import PRECISIONS, free_memory, inference_dtype, select_device, to_device
@@ -61,6 +61,8 @@ class Predictor:
         tiled: ``False`` computes everything everywhere: the same mattes, slower; to compare with.
         clean_below: alphas up to this become 0, and pieces far from the mask go (see ``networks.cleaning``); 0 leaves
             mattes as they are, ``None`` does what the checkpoint was made for.
+        untangle_masks: where one mask covers a smaller one almost whole, take that one out of it first, see
+            ``dataloader.guidance.untangle``.
         roi_margin: of that crop on each side, as a share of the mask's height and width; at least 64 pixels.
 
     Raises:
@@ -86,6 +88,7 @@ class Predictor:
         roi: bool = False,
         roi_margin: float = DEFAULT_MARGIN,
         clean_below: float | None = None,
+        untangle_masks: bool = False,
         tiled: bool = True,
     ) -> None:
         self.device = device if isinstance(device, torch.device) else select_device(device)
@@ -102,6 +105,7 @@ class Predictor:
         self.guidance_threshold = guidance_threshold
         self.batch_size = batch_size
         self.roi, self.roi_margin, self.tiled = roi, roi_margin, tiled
+        self.untangle_masks = untangle_masks
         self.clean_below = self.network.clean_below if clean_below is None else clean_below
 
     def __call__(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -119,6 +123,8 @@ class Predictor:
             InputError: wrong shapes or types, sizes that differ, or an empty mask.
         """
         binary = check_input(image, masks, threshold=self.guidance_threshold)
+        if self.untangle_masks:
+            binary = untangle(binary)
         geometry = Geometry.plan(*image.shape[:2], max_side=self.max_side)
         pixels = to_device(geometry.forward(image), self.device).permute(2, 0, 1).float() / 255
         small = np.stack([geometry.forward(mask, nearest=True) for mask in binary])
@@ -224,6 +230,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="alphas up to this become 0, and specks far from the mask go; 0 = leave them (default: what "
         "the checkpoint was made for)",
     )
+    add("--untangle-masks", action="store_true", help="where one mask covers a smaller one, take that out of it first")
     add("--resume", action="store_true", help="skip photographs whose results are there already")
     add("--rgba", action="store_true", help="also cut-outs with their own colours: OUTPUT_rgba/<image>/<mask name>")
     add("--composite", metavar="PHOTO", help="also all people on this photograph: OUTPUT_composite/<image>.png")
@@ -281,6 +288,7 @@ def build_predictor(options: argparse.Namespace) -> Predictor:
         roi=options.roi,
         roi_margin=options.roi_margin,
         clean_below=options.clean_below,
+        untangle_masks=options.untangle_masks,
     )
 
 

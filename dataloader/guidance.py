@@ -27,3 +27,30 @@ def tri_masks(masks: np.ndarray) -> np.ndarray:
     total = masks.sum(axis=0)
     background = np.broadcast_to(1 - total, masks.shape)
     return np.stack([masks, total - masks, background], axis=1)
+
+
+COVERED = 0.8  # share of a mask that another one has to cover
+LARGER = 1.25  # by how much that other one has to be larger
+
+
+def untangle(masks: np.ndarray) -> np.ndarray:
+    """Take from every mask the people that it covers and that have a mask of their own.
+
+    A detector at times gives a couple to one of the two: its mask holds nearly all of a smaller one. The smaller one is
+    then taken out of it. Masks of about the same size stay, since they are likely the same person twice, and so
+    do masks that overlap in part only.
+
+    Args:
+        masks: (K, H, W), 0 or 1 (bool or integer).
+
+    Returns:
+        (K, H, W) of the same type, a new array.
+    """
+    flat = masks.reshape(len(masks), -1).astype(np.float32)
+    shared, area = flat @ flat.T, flat.sum(axis=1)
+    result = masks.copy()
+    for large in range(len(masks)):
+        for small in range(len(masks)):
+            if area[large] > LARGER * area[small] and shared[large, small] > COVERED * area[small]:
+                result[large][masks[small] > 0] = 0
+    return np.stack([new if new.any() else old for new, old in zip(result, masks)])

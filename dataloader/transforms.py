@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from dataloader.mask_noise import ellipse, mask_from_alpha
+from misc.detector_masks import merge_neighbour
 
 SURE = 0.5 / 255  # an alpha this near to 0 or 1 is 0 or 1 in 8 bits
 
@@ -105,43 +106,17 @@ def _ious(support: Array, masks: list[Array], areas: list[int]) -> list[float]:
 
 
 class MergeMasks:
-    """With some probability one mask also covers a person beside it, as those of detectors do with couples.
-
-    All of the neighbour's mask is added, or the half of it on one side of a line through its centre. The neighbour keeps
-    its own mask: two masks then claim the same person, and the network has to find out whose it is.
+    """With some probability one mask also covers a person beside it, see :func:`misc.detector_masks.merge_neighbour`.
 
     Args:
-        probability: that it happens to a scene of two or more people of whom any are within ``REACH`` pixels.
+        probability: that it happens to a scene.
     """
-
-    REACH = 15  # pixels of the photograph
 
     def __init__(self, probability: float) -> None:
         self.probability = probability
 
     def __call__(self, scene: Scene, rng: np.random.Generator) -> Scene:
-        if rng.random() >= self.probability:
-            return scene
-        reached = [cv2.dilate(mask, ellipse(2 * self.REACH + 1)) for mask in scene.masks]
-        people = range(len(reached))
-        pairs = [(i, j) for i in people for j in people if i != j and cv2.countNonZero(reached[i] & scene.masks[j])]
-        if not pairs:
-            return scene
-        greedy, neighbour = pairs[int(rng.integers(len(pairs)))]
-        taken = scene.masks[neighbour]
-        if rng.random() < 0.5:
-            taken = taken * _one_side(taken, rng)
-        masks = list(scene.masks)
-        masks[greedy] = masks[greedy] | taken
-        return replace(scene, masks=masks)
-
-
-def _one_side(mask: Array, rng: np.random.Generator) -> Array:
-    """(H, W) uint8, 1 on one side of a random line through the centre of a mask."""
-    y, x = np.nonzero(mask)
-    angle = rng.uniform(0, 2 * math.pi)
-    rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
-    return ((columns - x.mean()) * math.cos(angle) + (rows - y.mean()) * math.sin(angle) > 0).astype(np.uint8)
+        return replace(scene, masks=merge_neighbour(scene.masks, rng)) if rng.random() < self.probability else scene
 
 
 # -------------------------------------------------------------------------------------------------------- selection

@@ -7,12 +7,15 @@ then a missed part or a piece of the neighbour.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 HEAD_SIDE = 28  # resolution of the mask head
+NEAR = 15  # people whose masks are so near to each other may come under one mask, pixels
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,46 @@ def imitate_detector(
     missed = rng.random(len(masks)) < params.missing
     left = [None if gone else mask for mask, gone in zip(masks, missed, strict=True)]
     return left if any(mask is not None for mask in left) else masks
+
+
+def merge_neighbour(masks: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    """One mask also covers a person beside it, as those of detectors do with couples.
+
+    All of the neighbour's mask is added, or half the time what of it lies on one side of a line through its centre. The
+    neighbour keeps its own mask: two masks then claim the same person.
+
+    Args:
+        masks: (H, W) uint8, 0 and any other value.
+        rng: source of every draw.
+
+    Returns:
+        The masks, one of them larger where any two are within ``NEAR`` pixels of each other.
+    """
+    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * NEAR + 1, 2 * NEAR + 1))
+    reached = [cv2.dilate(mask, around) for mask in masks]
+    pairs = [
+        (greedy, other)
+        for greedy, reach in enumerate(reached)
+        for other, mask in enumerate(masks)
+        if other != greedy and cv2.countNonZero(reach & mask)
+    ]
+    merged = list(masks)
+    if not pairs:
+        return merged
+    greedy, other = pairs[int(rng.integers(len(pairs)))]
+    taken = masks[other]
+    if rng.random() < 0.5:
+        taken = taken * _one_side(taken, rng)
+    merged[greedy] = masks[greedy] | taken
+    return merged
+
+
+def _one_side(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(H, W) uint8, 1 on one side of a random line through the centre of a mask."""
+    y, x = np.nonzero(mask)
+    angle = rng.uniform(0, 2 * math.pi)
+    rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    return ((columns - x.mean()) * math.cos(angle) + (rows - y.mean()) * math.sin(angle) > 0).astype(np.uint8)
 
 
 def _one_mask(

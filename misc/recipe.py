@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from misc.compose import ComposeParams, Composite, Cutout, compose
-from misc.detector_masks import imitate_detector
+from misc.detector_masks import imitate_detector, merge_neighbour
 from misc.errors import InputError
 from misc.image_io import read_image
 from misc.layout import LayoutError
@@ -26,7 +26,8 @@ class Recipe:
     Attributes:
         seed: of every draw.
         people_per_image: number of people -> relative frequency.
-        masks: "detector" imitates detector masks, "none" makes none.
+        masks: "detector" imitates detector masks; in "merged" one of each image also covers a person beside it, where
+            somebody is near; "none" makes none.
         contact_share: smallest share of images in which people touch.
         compose: the composition.
         clean_colors: estimate each person's own colours from photograph and alpha, see :mod:`misc.foreground`.
@@ -77,8 +78,13 @@ def draw(
     load = load or (lambda person: load_cutout(person, clean=recipe.clean_colors))
     composite, chosen, background = _compose(recipe, people, backgrounds, np.random.default_rng(key), number, load)
     masks: list[np.ndarray | None] = []
-    if recipe.masks == "detector":
+    if recipe.masks != "none":
         masks = imitate_detector(composite.alphas, np.random.default_rng([*key, 1]))
+    if recipe.masks == "merged":
+        found = [number for number, mask in enumerate(masks) if mask is not None]
+        merged = merge_neighbour([mask for mask in masks if mask is not None], np.random.default_rng([*key, 2]))
+        for number, mask in zip(found, merged, strict=True):
+            masks[number] = mask
     return Drawn(composite, masks, chosen, background)
 
 

@@ -36,6 +36,7 @@ from misc.recipe import Drawn, Recipe, draw, parse_counts, require_cast
 from misc.sources import Person, find_backgrounds, find_people, label, split_sources
 
 VERSION = 2  # of the recipe: raise it when the same seed gives other images
+MASKS = ("detector", "merged", "none")
 KINDS = ("alpha", "image", "mask", "fg", "bg")
 
 
@@ -85,7 +86,7 @@ def synthesize(
         split: "train", "test" or "all"; nobody, and no background, is in both train and test.
         test_fraction: share of people and of backgrounds that belong to "test".
         identity: regular expression whose first group, found in a file stem, names the person; the stem by default.
-        masks: "detector" or "none".
+        masks: "detector", "merged" (one mask of each image also covers somebody else) or "none".
         contact_share: smallest share of images in which people touch.
         max_enlarge: largest enlargement of a cut-out.
         harmonise: largest share by which people's mean colours are drawn towards the background's, 0 to 1.
@@ -130,7 +131,7 @@ def _check(recipe: Recipe, *, images: int, start: int, split: str, test_fraction
         f"--size {recipe.compose.size}: expected 64 to 8192 pixels": not 64 <= recipe.compose.size <= 8192,
         f"--split {split}: expected train, test or all": split not in ("train", "test", "all"),
         f"--test-fraction {test_fraction}: expected a share between 0 and 1": not 0 < test_fraction < 1,
-        f"--masks {recipe.masks}: expected detector or none": recipe.masks not in ("detector", "none"),
+        f"--masks {recipe.masks}: expected one of {', '.join(MASKS)}": recipe.masks not in MASKS,
         f"--contact-share {recipe.contact_share}: expected 0 to 1": not 0 <= recipe.contact_share <= 1,
         f"--harmonise {recipe.compose.tone}: expected 0 to 1": not 0 <= recipe.compose.tone <= 1,
         f"--shadow {recipe.compose.shadow}: expected 0 to 1": not 0 <= recipe.compose.shadow <= 1,
@@ -308,7 +309,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="REGEX",
         help="its first group, found in a file stem, names the person (default: the stem)",
     )
-    add("--masks", default="detector", choices=("detector", "none"), help="imitated detector masks (default: detector)")
+    add(
+        "--masks",
+        default="detector",
+        choices=MASKS,
+        help="imitated detector masks (default); merged: one of each image also covers a person beside it",
+    )
     add("--contact-share", type=float, default=0.7, help="least share of images where people touch (default: 0.7)")
     add("--max-enlarge", type=float, default=2.0, help="largest enlargement of a cut-out (default: 2)")
     add(

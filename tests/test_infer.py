@@ -64,6 +64,24 @@ def test_published_command_line_with_filelists(small_checkpoint: Path, tmp_path:
     np.testing.assert_allclose(matte, to_uint8(direct[0]), atol=1)
 
 
+def test_untangling_gives_the_mattes_of_masks_that_were_right(small_checkpoint: Path, tmp_path: Path) -> None:
+    masks = tmp_path / "masks" / "padded"
+    shutil.copytree(INPUTS / "masks" / "padded", masks)
+    first, second, *others = sorted(masks.glob("*.png"))
+    for path in others:
+        path.unlink()
+    own, other = read_mask(first) > 127, read_mask(second) > 127
+    small, large = (own, other) if own.sum() < other.sum() else (other, own)
+    right = np.stack([small, large & ~small])
+    for path, mask in ((first, small), (second, large | small)):
+        write_image(path, mask.astype(np.uint8) * 255)
+    command = map(str, arguments(small_checkpoint, tmp_path / "out", masks=tmp_path / "masks"))
+    assert infer.main([*command, "--untangle-masks"]) == 0
+    expected = Predictor(small_checkpoint, device="cpu")(read_image(INPUTS / "images" / "padded.png"), right)
+    for path, matte in zip((first, second), expected):
+        np.testing.assert_allclose(read_mask(tmp_path / "out" / "padded" / path.name), to_uint8(matte), atol=1)
+
+
 def test_photographs_without_masks_are_reported(small_checkpoint: Path, tmp_path: Path, capsys) -> None:
     shutil.copytree(INPUTS / "masks" / "padded", tmp_path / "masks" / "padded")
     command = map(str, arguments(small_checkpoint, tmp_path / "out", masks=tmp_path / "masks"))

@@ -19,7 +19,7 @@ from misc import distributed
 from networks.decoder import TriMattes
 from networks.instmatt import InstMatt, normalise
 from networks.progressive import FusedMatte, dilate, drawn_sizes, evaluation_sizes, fuse
-from networks.refiner import MultiInstanceRefiner, choose_windows, disagreement, inner_slices, refine_window
+from networks.refiner import MultiInstanceRefiner, Window, choose_windows, disagreement, inner_slices, refine_window
 from trainer.losses import (
     Normaliser,
     alpha_sum_loss,
@@ -261,33 +261,32 @@ class RefinementTask(nn.Module):
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of one image, averaged over iterations and windows, and its refined tri-mattes.
 
-        Each iteration is taught on its own output; it takes what the one before wrote as given (no gradient), and a later
-        window what an earlier one wrote, as in inference. Windows without any pixel of weight are left out, but for
-        the first.
+        Each iteration is taught on its own output; it takes what the one before wrote as given (no gradient), and a
+        later window what an earlier one wrote, as in inference. Windows without any pixel of weight are left out,
+        but for the first.
         """
         side = min(self.config.refine_window, *tri_mattes.shape[-2:])
         chosen = choose_windows(disagreement(tri_mattes), side, limit=self.config.refine_windows)
-        windows = [window for window in chosen if weight[(..., *inner_slices(window))].any()] or chosen[:1]
+        windows = [window for window in chosen if _inner(weight, window).any()] or chosen[:1]
         current = tri_mattes.clone()
         terms: dict[str, Tensor] = {}
         for _ in range(iterations):
             for window in windows:
-                rows, columns = inner_slices(window)
                 output = refine_window(self.refiner, window, image[None], current, feature)
                 with torch.autocast(image.device.type, enabled=False):
                     output = output.float()
-                    values = self.criterion(
-                        output,
-                        truth[..., rows, columns],
-                        colors[..., rows, columns],
-                        image[None, ..., rows, columns],
-                        weight[..., rows, columns],
-                    )
+                    inner = (_inner(layer, window) for layer in (truth, colors, image[None], weight))
+                    values = self.criterion(output, *inner)
                 for name, value in values.items():
                     terms[name] = terms.get(name, 0) + value / (iterations * len(windows))
                 current = current.clone()
-                current[..., rows, columns] = output.detach()
+                _inner(current, window)[:] = output.detach()
         return terms, current
+
+
+def _inner(layer: Tensor, window: Window) -> Tensor:
+    rows, columns = inner_slices(window)
+    return layer[..., rows, columns]
 
 
 def sample_generators(seed: int, step: int, count: int, *, part: int = 0, parts: int = 1) -> list[np.random.Generator]:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dataloader.guidance import tri_masks
+from dataloader.guidance import tri_masks, untangle
 from dataloader.mask_noise import MaskNoise
 from dataloader.targets import FormTargets, random_trimap, tri_matte
 from dataloader.transforms import MatchMasks
@@ -114,3 +114,21 @@ def test_trimap_of_kernel_one_is_the_soft_pixels(make_scene):
     alpha = make_scene(1).alphas[0]
     trimap = random_trimap(alpha, np.random.default_rng(0), kernel=1)
     np.testing.assert_array_equal(trimap == 128, (alpha > 0) & (alpha < 1))
+
+
+def test_untangling_takes_a_covered_person_out_of_the_mask_that_covers_them_and_nothing_else():
+    masks = np.zeros((4, 60, 100), np.uint8)
+    masks[0, 10:50, 10:60] = 1  # holds 1 whole, and a part of 2
+    masks[1, 15:45, 35:55] = 1
+    masks[2, 10:50, 55:90] = 1
+    masks[3, 9:50, 54:90] = 1  # person 2 again
+    untangled = untangle(masks)
+    np.testing.assert_array_equal(untangled[0], masks[0] & ~masks[1] & 1)
+    np.testing.assert_array_equal(untangled[1:], masks[1:])
+    assert untangle(masks.astype(bool)).dtype == bool
+
+
+def test_untangling_never_leaves_an_empty_mask():
+    masks = np.zeros((3, 10, 30), bool)
+    masks[0, :, :20] = masks[1, :, :10] = masks[2, :, 10:20] = True
+    np.testing.assert_array_equal(untangle(masks), masks)

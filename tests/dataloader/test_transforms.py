@@ -8,7 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-from dataloader.transforms import CropOnUnknown, MatchMasks, MergeMasks, RandomAffine, SelectEach, SelectSubset, unknown_core
+from dataloader.transforms import (
+    CropOnUnknown,
+    MatchMasks,
+    MergeMasks,
+    RandomAffine,
+    SelectEach,
+    SelectSubset,
+    unknown_core,
+)
 
 SEEDS = range(8)
 KEEP_ALL = RandomAffine(rotation=0, rescale_min=1, rescale_max=1, shear=0, horizontal_flip=0, random_interp=False)
@@ -57,27 +65,11 @@ def test_the_iou_bound_is_drawn_between_its_limits(make_scene):
     assert not any(MatchMasks(0.1, 0.2)(scene, np.random.default_rng(seed)).made[0] for seed in range(40))
 
 
-def test_a_merged_mask_takes_in_some_or_all_of_a_neighbour_and_of_nobody_else(make_scene):
+def test_masks_merge_as_often_as_asked(make_scene):
     scene = MatchMasks(augment=False)(make_scene(3, height=96, width=96), np.random.default_rng(0))
-    shares = []
-    for seed in range(20):
-        merged = MergeMasks(1.0)(scene, np.random.default_rng(seed))
-        (greedy,) = [i for i in range(3) if (merged.masks[i] != scene.masks[i]).any()]
-        added = merged.masks[greedy].astype(int) - scene.masks[greedy]
-        assert added.min() == 0
-        (neighbour,) = [j for j in range(3) if j != greedy and (added & scene.masks[j]).any()]
-        assert not (added & ~scene.masks[neighbour] & 1).any()
-        shares.append(added.sum() / (scene.masks[neighbour] & ~scene.masks[greedy] & 1).sum())
-    assert max(shares) == 1
-    assert min(shares) < 0.7
-
-
-def test_masks_merge_as_often_as_asked_and_only_with_somebody_near(make_scene):
-    scene = MatchMasks(augment=False)(make_scene(3, height=96, width=96), np.random.default_rng(0))
-    changed = [MergeMasks(0.25)(scene, np.random.default_rng(seed)) is not scene for seed in range(200)]
+    merged = [MergeMasks(0.25)(scene, np.random.default_rng(seed)).masks for seed in range(200)]
+    changed = [any((a != b).any() for a, b in zip(masks, scene.masks)) for masks in merged]
     assert 25 < sum(changed) < 75
-    apart = MatchMasks(augment=False)(make_scene(2, height=64, width=256), np.random.default_rng(0))
-    assert MergeMasks(1.0)(apart, np.random.default_rng(1)) is apart
 
 
 def test_a_hidden_person_gets_an_empty_mask(make_scene):

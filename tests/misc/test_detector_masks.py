@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from misc.detector_masks import DetectorParams, imitate_detector
+from misc.detector_masks import DetectorParams, imitate_detector, merge_neighbour
 
 
 def _two_people() -> np.ndarray:
@@ -61,3 +61,25 @@ def test_neighbours_leak_in_only_if_asked():
         return sum(int(((mask > 0) & (alphas[1] > 0)).sum()) for mask in masks if mask is not None)
 
     assert leaked(1.0) > 20 * max(leaked(0.0), 20)
+
+
+def test_a_merged_mask_takes_in_some_or_all_of_a_neighbour_and_of_nobody_else():
+    masks = [(alpha > 0).astype(np.uint8) * 255 for alpha in [*_two_people(), np.zeros((160, 200))]]
+    masks[2][140:, :4] = 255  # a third person, far from both
+    shares = []
+    for seed in range(20):
+        merged = merge_neighbour(masks, np.random.default_rng(seed))
+        np.testing.assert_array_equal(merged[2], masks[2])
+        (greedy,) = [number for number in range(2) if (merged[number] != masks[number]).any()]
+        other = masks[1 - greedy]
+        assert not (masks[greedy] & ~merged[greedy]).any()
+        assert not (merged[greedy] & ~masks[greedy] & ~other).any()
+        shares.append(np.count_nonzero(merged[greedy] & other) / np.count_nonzero(other))
+    assert max(shares) == 1
+    assert min(shares) < 0.7
+
+
+def test_people_apart_keep_their_masks():
+    masks = np.zeros((2, 100, 200), np.uint8)
+    masks[0, 20:80, 20:60] = masks[1, 20:80, 120:160] = 255
+    np.testing.assert_array_equal(merge_neighbour(masks, np.random.default_rng(0)), masks)

@@ -183,6 +183,16 @@ def test_masks_none_leaves_masks_out(tmp_path: Path):
     assert not (tmp_path / "set" / "mask.txt").exists()
 
 
+def test_merged_masks_change_masks_only(made: Path, tmp_path: Path):
+    _make(tmp_path / "set", images=2, masks="merged")
+    larger = 0
+    for path in sorted((tmp_path / "set").glob("[aim]*/**/*.*g")):
+        same = path.read_bytes() == (made / path.relative_to(tmp_path / "set")).read_bytes()
+        larger += not same
+        assert same or "masks" in path.parts
+    assert larger >= 1
+
+
 def test_train_and_test_share_nobody_and_no_background(tmp_path: Path):
     for split in ("train", "test"):
         _make(tmp_path / split, images=3, split=split, test_fraction=0.3)

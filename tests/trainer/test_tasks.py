@@ -138,7 +138,8 @@ def test_more_windows_are_taught_where_asked_for() -> None:
     values = {}
     for count in (1, 4):
         network = small_network()
-        task = RefinementTask(network, train_config("train.refine_iterations=1", f"train.refine_windows={count}")).eval()
+        config = train_config("train.refine_iterations=1", f"train.refine_windows={count}")
+        task = RefinementTask(network, config).eval()
         task(batch, 0)["loss"].backward()
         values[count] = [p.grad.clone() for p in network.refiner.parameters()]
         refined = task(batch, 0)["pictures"]
