@@ -29,15 +29,15 @@ def tri_masks(masks: np.ndarray) -> np.ndarray:
     return np.stack([masks, total - masks, background], axis=1)
 
 
-COVERED = 0.8  # share of a mask that another one has to cover
+COVERED = 0.6  # share of a mask that another one has to cover
 LARGER = 1.25  # by how much that other one has to be larger
 
 
 def untangle(masks: np.ndarray) -> np.ndarray:
     """Take from every mask the people that it covers and that have a mask of their own.
 
-    A detector at times gives a couple to one of the two: its mask holds nearly all of a smaller one. The smaller one is
-    then taken out of it. Masks of about the same size stay, since they are likely the same person twice, and so
+    A detector at times gives a couple to one of the two: its mask holds most of a smaller one. The smaller one is then
+    taken out of it. Masks of about the same size stay, since they are likely the same person twice, and so
     do masks that overlap in part only.
 
     Args:
