@@ -243,8 +243,13 @@ def _parts(windows: list[Window], regions: Tensor | None) -> list[list[Rect]]:
     if regions is None:
         return [[rect] for rect in inner]
     height, width = regions.shape[-2:]
-    near = F.max_pool2d(regions.any(dim=0)[None, None].float(), 2 * MARGIN + 1, stride=1, padding=MARGIN)[0, 0]
-    cells = touched_cells(near)
+    near = regions.any(dim=0)[None, None].float()
+    for size, padding in (
+        ((2 * MARGIN + 1, 1), (MARGIN, 0)),
+        ((1, 2 * MARGIN + 1), (0, MARGIN)),
+    ):  # a square, by its sides
+        near = F.max_pool2d(near, size, stride=1, padding=padding)
+    cells = touched_cells(near[0, 0])
     parts = []
     for rect in inner:
         chosen = np.zeros_like(cells)
