@@ -61,7 +61,7 @@ class Predictor:
         tiled: ``False`` computes everything everywhere: the same mattes, slower; to compare with.
         clean_below: alphas up to this become 0, and pieces far from the mask go (see ``networks.cleaning``); 0 leaves
             mattes as they are, ``None`` does what the checkpoint was made for.
-        untangle_masks: where one mask covers a smaller one almost whole, take that one out of it first, see
+        untangle_masks: where one mask covers most of a smaller one, take that one out of it first, see
             ``dataloader.guidance.untangle``.
         roi_margin: of that crop on each side, as a share of the mask's height and width; at least 64 pixels.
 
@@ -230,7 +230,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="alphas up to this become 0, and specks far from the mask go; 0 = leave them (default: what "
         "the checkpoint was made for)",
     )
-    add("--untangle-masks", action="store_true", help="where one mask covers a smaller one, take that out of it first")
+    add("--untangle-masks", action="store_true", help="where a mask covers most of a smaller one, take that out first")
     add("--resume", action="store_true", help="skip photographs whose results are there already")
     add("--rgba", action="store_true", help="also cut-outs with their own colours: OUTPUT_rgba/<image>/<mask name>")
     add("--composite", metavar="PHOTO", help="also all people on this photograph: OUTPUT_composite/<image>.png")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 
 
@@ -46,11 +48,11 @@ def untangle(masks: np.ndarray) -> np.ndarray:
     Returns:
         (K, H, W) of the same type, a new array.
     """
-    flat = masks.reshape(len(masks), -1).astype(np.float32)
-    shared, area = flat @ flat.T, flat.sum(axis=1)
+    area = [np.count_nonzero(mask) for mask in masks]
     result = masks.copy()
-    for large in range(len(masks)):
-        for small in range(len(masks)):
-            if area[large] > LARGER * area[small] and shared[large, small] > COVERED * area[small]:
-                result[large][masks[small] > 0] = 0
+    for large, small in permutations(range(len(masks)), 2):
+        if area[large] <= LARGER * area[small]:
+            continue
+        if np.count_nonzero(masks[large] & masks[small]) > COVERED * area[small]:
+            result[large][masks[small] > 0] = 0
     return np.stack([new if new.any() else old for new, old in zip(result, masks)])

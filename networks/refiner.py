@@ -244,11 +244,9 @@ def _parts(windows: list[Window], regions: Tensor | None) -> list[list[Rect]]:
         return [[rect] for rect in inner]
     height, width = regions.shape[-2:]
     near = regions.any(dim=0)[None, None].float()
-    for size, padding in (
-        ((2 * MARGIN + 1, 1), (MARGIN, 0)),
-        ((1, 2 * MARGIN + 1), (0, MARGIN)),
-    ):  # a square, by its sides
-        near = F.max_pool2d(near, size, stride=1, padding=padding)
+    # The maximum over a square, by columns and then by rows: twice its side in comparisons, not its area.
+    near = F.max_pool2d(near, (2 * MARGIN + 1, 1), stride=1, padding=(MARGIN, 0))
+    near = F.max_pool2d(near, (1, 2 * MARGIN + 1), stride=1, padding=(0, MARGIN))
     cells = touched_cells(near[0, 0])
     parts = []
     for rect in inner:

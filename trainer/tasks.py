@@ -182,8 +182,8 @@ class MutualGuidanceTask(nn.Module):
 class RefinementTask(nn.Module):
     """Stage 2: the refiner learns on the windows where the instances disagree most; the base network stays as it is.
 
-    The paper teaches one window of an image per step. The base network's forward pass costs far more than a window, so
-    ``refine_windows`` may ask for more of them.
+    The paper teaches one window of an image per step; the ``refine_windows`` of one image share a forward pass of the
+    base network.
 
     Args:
         network: with a refiner; its other parameters are frozen here.
