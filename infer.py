@@ -48,7 +48,8 @@ class Predictor:
             the project.
         device: "auto", "cpu", "cuda", "cuda:<index>" or "mps".
         max_side: the longer side is reduced to this before the network, pixels; 0 = never.
-        refine_iterations: most iterations of the multi-instance refiner; 0 gives the stage-1 mattes.
+        refine_iterations: most iterations of the multi-instance refiner; 0 gives the stage-1 mattes, ``None`` does what
+            the checkpoint was made for: 2, as the published loop, unless it says otherwise.
         guidance_threshold: grey masks are foreground from this value on, 1..255.
         batch_size: instances per forward pass; ``None`` chooses by free memory on a GPU, and 1 on a CPU, where more
             gain nothing.
@@ -80,7 +81,7 @@ class Predictor:
         *,
         device: str | torch.device = "auto",
         max_side: int = 1280,
-        refine_iterations: int = 2,
+        refine_iterations: int | None = None,
         guidance_threshold: int = 128,
         batch_size: int | None = None,
         precision: str = "fp32",
@@ -101,7 +102,7 @@ class Predictor:
         self.network: InstMatt | FoldedInstMatt
         self.network = fold_network(network.to(self.device), dtype=dtype) if fold else network.to(self.device)
         self.max_side = max_side
-        self.refine_iterations = refine_iterations
+        self.refine_iterations = self.network.refine_iterations if refine_iterations is None else refine_iterations
         self.guidance_threshold = guidance_threshold
         self.batch_size = batch_size
         self.roi, self.roi_margin, self.tiled = roi, roi_margin, tiled
@@ -209,7 +210,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--guidance-thres", type=int, default=170, help="a mask is foreground from this grey value on (default 170)")
     add("--max-side", type=int, default=1280, help="longer side in the network, pixels; 0 = no limit (default 1280)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:<index> or mps (default auto)")
-    add("--refine-iterations", type=int, default=2, help="most refinement iterations; 0 = stage 1 only (default 2)")
+    add(
+        "--refine-iterations",
+        type=int,
+        help="most refinement iterations; 0 = stage 1 only (default: what the checkpoint was made for, else 2)",
+    )
     add("--batch-size", type=int, help="instances per forward pass (default: chosen by free memory on a GPU, else 1)")
     add(
         "--precision",

@@ -140,7 +140,7 @@ def describe(checkpoint: Mapping[str, Any], *, source: str | Path) -> dict[str, 
 
     Returns:
         Keyword arguments of ``InstMatt``: ``width``, ``refiner``, and where the file records them the fusion widths,
-        ``mutual_guidance`` and ``clean_below``.
+        ``mutual_guidance``, ``refine_iterations`` and ``clean_below``.
 
     Raises:
         InputError: not an InstMatt checkpoint.
@@ -155,7 +155,7 @@ def describe(checkpoint: Mapping[str, Any], *, source: str | Path) -> dict[str, 
     found["width"] = model.get("arch", {}).get("width")
     if found["width"] is None:
         found["width"] = _width_of(state)
-    for key in ("self_refine_width1", "self_refine_width2", "mutual_guidance", "clean_below"):
+    for key in ("self_refine_width1", "self_refine_width2", "mutual_guidance", "refine_iterations", "clean_below"):
         if key in model:
             found[key] = model[key]
     return found

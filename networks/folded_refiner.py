@@ -111,7 +111,9 @@ class FoldedRefiner(nn.Module):
     def _shared(self, both: list[Tensor], background: Tensor, image: Tensor) -> Tensor:
         """What the first merging convolution gives every instance."""
         count = len(both)
-        total = torch.stack(both).sum(dim=0) if count > 1 else both[0]
+        total = both[0]
+        for own in both[1:]:
+            total = total + own
         targets, references = total.chunk(2, dim=1)
         common = [references / max(count - 1, 1) - targets, targets, background / count, image]
         stacked = torch.cat(common, dim=1).contiguous(memory_format=torch.channels_last)

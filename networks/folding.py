@@ -179,6 +179,7 @@ class FoldedInstMatt(nn.Module):
         encoder, decoder = network.encoder, network.decoder
         self.width, self.self_refine_widths = network.width, network.self_refine_widths
         self.mutual_guidance, self.clean_below = network.mutual_guidance, network.clean_below
+        self.refine_iterations = network.refine_iterations
         self.stem = self._stem(encoder)
         self.conv3 = FoldedConv(encoder.conv3, encoder.bn3, slope=RELU)
         self.down = nn.ModuleList(_blocks(stage, RELU) for stage in (encoder.layer1, encoder.layer2, encoder.layer3))

@@ -31,6 +31,7 @@ class InstMatt(nn.Module):
         refiner: with the multi-instance refiner (stage 2) or without (stage 1).
         self_refine_width1: bound of the dilation between 1/8 and 1/4 scale, see ``networks.progressive``.
         self_refine_width2: bound of the dilation between 1/4 and full scale.
+        refine_iterations: most iterations of the refiner in inference by default.
         clean_below: what inference does with the mattes by default, see ``networks.cleaning``; 0 = nothing.
         mutual_guidance: ``False`` hides the masks of the others from the network, which is then guided by each target
             alone, the first of the paper's ablations.
@@ -45,11 +46,13 @@ class InstMatt(nn.Module):
         self_refine_width2: int = 15,
         mutual_guidance: bool = True,
         clean_below: float = 0.0,
+        refine_iterations: int = 2,
     ) -> None:
         super().__init__()
         self.width = width
         self.mutual_guidance = mutual_guidance
         self.clean_below = clean_below
+        self.refine_iterations = refine_iterations
         self.self_refine_widths = (self_refine_width1, self_refine_width2)
         self.encoder = Encoder(width=width)
         self.aspp = ASPP(width=width)

@@ -75,7 +75,13 @@ class _Instances:
             alpha[0], alpha[1], alpha[2] = 0, 1 - background, background
             alpha[crop.here] = inside
 
-    def feature(self, number: int, rect: Rect) -> Tensor:
+    def prepare(self, number: int, rects: Sequence[Rect]) -> None:
+        """Features of one instance that will be read; see ``networks.refiner.FeatureReader``."""
+        crop = self.crops[number]
+        inside = (rect.common(crop) for rect in rects)
+        self.stores[number].prepare([rect.within(crop) for rect in inside if rect is not None])
+
+    def read(self, number: int, rect: Rect) -> Tensor:
         """The feature of one instance in a rectangle, (32w, h, w), 0 outside its crop."""
         crop = self.crops[number]
         shared = rect.common(crop)
@@ -132,7 +138,7 @@ def matte_parts(
         network.refiner,
         image,
         instances.alpha,
-        instances.feature,
+        instances,
         max_iterations=refine_iterations,
         only_present=crops is not None,
         regions=instances.region,

@@ -5,10 +5,11 @@ Paper section 3.3. The same loop serves training, validation and inference.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 
 from networks.decoder import to_alpha
 from networks.layers import leaky_relu, scaled
-from networks.tiles import Rect, cells_of, cover, touched_cells
+from networks.tiles import Rect, cover, touched_cells
 
 GRID = 10  # distance of candidate windows, pixels
 MIN_DISAGREEMENT = 0.01  # weakest disagreement worth a window
@@ -180,9 +181,18 @@ def refine_window(
 
 
 REACH = 4  # receptive field of the refiner to each side, pixels; less than BORDER
-MARGIN = 16  # how far round a region its values may come from, over iterations and overlapping windows, pixels
+# Of the rectangles computed in a window, pixels: see ``networks.tiles.cover``; measured on two CPU cores.
+PART_CELL, PART_STEP, PART_LARGEST = 16, 1300, 192
 
-FeatureReader = Callable[[int, Rect], Tensor]
+
+class FeatureReader(Protocol):
+    """Features that are computed where somebody asks for them."""
+
+    def read(self, number: int, rect: Rect) -> Tensor:
+        """The feature of one instance in a rectangle, (32w, h, w)."""
+
+    def prepare(self, number: int, rects: Sequence[Rect]) -> None:
+        """These rectangles will be read: compute them together, which takes less than one by one."""
 
 
 def refine(
@@ -204,11 +214,11 @@ def refine(
         refiner: a ``MultiInstanceRefiner`` with a tensor of features, a ``FoldedRefiner`` with either.
         image: (3, H, W), normalised.
         tri_mattes: (K, 3, H, W), fused predictions of the base network.
-        feature: (K, 32w, H, W), or a function from the number of an instance and a rectangle to its (32w, h, w).
+        feature: (K, 32w, H, W), or computed on request.
         max_iterations: upper bound; 0 returns the input. 2 reproduces the published numbers.
         only_present: in each window, only instances with alpha above 0.01 there take part.
-        regions: (K, H, W) bool, where the result will be read: windows are computed there and within 16 pixels only.
-            The change of an instance, too, is then looked for there only.
+        regions: (K, H, W) bool, where the result will be read: windows are then computed only there and where what
+            is read there comes from. The change of an instance, too, is looked for there only.
 
     Returns:
         (K, 3, H, W), a new tensor.
@@ -220,41 +230,90 @@ def refine(
     if max_iterations < 1 or not kept or side <= 2 * BORDER:
         return result
     windows = choose_windows(disagreement(tri_mattes), side)
-    plans = [
-        (window, parts, _members(window, tri_mattes, kept, only_present=only_present))
-        for window, parts in zip(windows, _parts(windows, regions))
-    ]
+    members = [_members(window, tri_mattes, kept, only_present=only_present) for window in windows]
+    plan = _parts_to_compute(windows, regions, iterations=max_iterations)
+    if not isinstance(feature, Tensor):
+        for number in kept:
+            taking_part = [number in present for present in members]
+            rects = (rect for parts in plan for rect in _read_rects(windows, parts, taking_part, height, width))
+            feature.prepare(number, list(rects))
     moving = set(kept)
-    for _ in range(max_iterations):
+    for parts in plan:
         before = result[:, 0].clone()
-        for window, parts, present in plans:
+        for window, present, here in zip(windows, members, parts):
             wanted = [place for place, number in enumerate(present) if number in moving]
-            if wanted and parts:
-                _refine_parts(refiner, window, parts, image, result, feature, present, wanted)
+            if wanted and here:
+                _refine_parts(refiner, window, here, image, result, feature, present, wanted)
         moving = {number for number in moving if (result[number, 0] - before[number]).abs().max() > CONVERGED}
         if not moving:
             break
     return result
 
 
-def _parts(windows: list[Window], regions: Tensor | None) -> list[list[Rect]]:
-    """For each window the rectangles to compute: all but the rim, or of that what lies near a region."""
+def _parts_to_compute(windows: list[Window], regions: Tensor | None, *, iterations: int) -> list[list[list[Rect]]]:
+    """For each iteration and window the rectangles to compute: all but the rim, or what the result in a region needs.
+
+    What is needed is followed from the last window of the last iteration back to the first of the first: a value that
+    is read there comes from values within the receptive field, whoever wrote them.
+    """
     inner = [Rect(w.top + BORDER, w.left + BORDER, w.bottom - BORDER, w.right - BORDER) for w in windows]
     if regions is None:
-        return [[rect] for rect in inner]
-    height, width = regions.shape[-2:]
-    near = regions.any(dim=0)[None, None].float()
-    # The maximum over a square, by columns and then by rows: twice its side in comparisons, not its area.
-    near = F.max_pool2d(near, (2 * MARGIN + 1, 1), stride=1, padding=(MARGIN, 0))
-    near = F.max_pool2d(near, (1, 2 * MARGIN + 1), stride=1, padding=(0, MARGIN))
-    cells = touched_cells(near[0, 0])
-    parts = []
-    for rect in inner:
-        chosen = np.zeros_like(cells)
-        chosen[cells_of(rect)] = cells[cells_of(rect)]
-        common = (part.common(rect) for part in cover(chosen, height=height, width=width))
-        parts.append([part for part in common if part is not None])
-    return parts
+        return [[[rect] for rect in inner]] * iterations
+    field = np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)
+    needed: np.ndarray = regions.any(dim=0).cpu().numpy().astype(np.uint8)
+    height, width = needed.shape
+    plan: list[list[list[Rect]]] = []
+    for _ in range(iterations):
+        # An instance that no longer moves keeps what it had before this iteration, so what is needed stays needed for
+        # the iteration before; within one, the last window to write a pixel decides.
+        current = needed.copy()
+        parts = []
+        for rect in reversed(inner):
+            written = current[rect.here].copy()
+            parts.append([part.moved(rect.top, rect.left) for part in _tight_cover(written)])
+            current[rect.here] = 0
+            around = rect.grown(REACH, height, width)
+            read = np.zeros((around.bottom - around.top, around.right - around.left), np.uint8)
+            read[rect.within(around).here] = written
+            reached = cv2.dilate(read, field)
+            current[around.here] |= reached
+            needed[around.here] |= reached
+        plan.append(parts[::-1])
+    return plan[::-1]
+
+
+def _tight_cover(mask: np.ndarray) -> list[Rect]:
+    """Rectangles round all that is set in a mask, (h, w) uint8."""
+    cells = touched_cells(torch.from_numpy(mask), PART_CELL)
+    height, width = mask.shape
+    rough = cover(cells, height=height, width=width, cell=PART_CELL, rim=REACH, step=PART_STEP, largest=PART_LARGEST)
+    return [_shrunk(rect, mask) for rect in rough]
+
+
+def _shrunk(rect: Rect, mask: np.ndarray) -> Rect:
+    """The smallest rectangle round what is set within a rectangle."""
+    rows = np.flatnonzero(mask[rect.here].any(axis=1))
+    columns = np.flatnonzero(mask[rect.here].any(axis=0))
+    corner = (rect.top + int(rows[0]), rect.left + int(columns[0]))
+    return Rect(*corner, rect.top + int(rows[-1]) + 1, rect.left + int(columns[-1]) + 1)
+
+
+def _read_rect(window: Window, part: Rect, height: int, width: int) -> Rect:
+    """What is read for a part: the window, or no more than the part needs."""
+    whole = part.bottom - part.top == part.right - part.left == window.bottom - window.top - 2 * BORDER
+    return part.grown(BORDER if whole else REACH, height, width)
+
+
+def _read_rects(
+    windows: list[Window], parts: list[list[Rect]], taking_part: list[bool], height: int, width: int
+) -> list[Rect]:
+    """What an instance reads in one iteration, which takes part in some of the windows."""
+    return [
+        _read_rect(window, part, height, width)
+        for window, here, present in zip(windows, parts, taking_part)
+        for part in here
+        if present
+    ]
 
 
 def _members(window: Window, tri_mattes: Tensor, kept: list[int], *, only_present: bool) -> list[int]:
@@ -279,8 +338,7 @@ def _refine_parts(
     """Refine the wanted among the members of a window, in place; all parts read what was there before."""
     updates = []
     for part in parts:
-        whole = len(parts) == 1 and part.bottom - part.top == window.bottom - window.top - 2 * BORDER
-        grown = part.grown(BORDER if whole else REACH, *image.shape[-2:])
+        grown = _read_rect(window, part, *image.shape[-2:])
         mattes = tri_mattes[grown.here][members]
         if isinstance(feature, Tensor):
             refined = refiner(image[None][grown.here], mattes, feature[grown.here][members])
@@ -295,4 +353,4 @@ def _refine_parts(
 
 
 def _read_member(feature: FeatureReader, members: list[int], rect: Rect, place: int) -> Tensor:
-    return feature(members[place], rect)
+    return feature.read(members[place], rect)

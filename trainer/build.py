@@ -40,6 +40,7 @@ def build_network(model: Any, *, refiner: bool) -> InstMatt:
         self_refine_width2=model.self_refine_width2,
         mutual_guidance=model.mutual_guidance,
         clean_below=model.clean_below,
+        refine_iterations=model.refine_iterations,
     )
 
 

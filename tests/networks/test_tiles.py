@@ -28,7 +28,8 @@ def test_every_chosen_cell_is_covered(rows: int, columns: int, share: float, see
 def test_a_frame_is_covered_by_its_sides_not_by_its_inside() -> None:
     cells = np.ones((10, 10), bool)
     cells[1:-1, 1:-1] = False
-    rects = cover(cells, height=10 * CELL, width=10 * CELL)
+    assert len(cover(cells, height=10 * CELL, width=10 * CELL, largest=10 * CELL, step=100 * CELL**2)) == 1
+    rects = cover(cells, height=10 * CELL, width=10 * CELL, largest=10 * CELL, step=0)
     assert len(rects) == 4
     assert sum((r.bottom - r.top) * (r.right - r.left) for r in rects) < 50 * CELL**2
 
@@ -52,5 +53,25 @@ def test_features_are_read_as_if_all_were_there(budget: int) -> None:
     store = FeatureStore(compute, height=96, width=150, budget=[budget])
     for rect in (Rect(3, 5, 60, 90), Rect(0, 0, 96, 150), Rect(90, 140, 96, 150), Rect(3, 5, 60, 90)):
         torch.testing.assert_close(store.read(rect), whole[rect.here])
-    area = sum((r.bottom - r.top) * (r.right - r.left) for r in asked)
-    assert area == 96 * 150 if budget > 10**6 else area > 96 * 150
+    before = len(asked)
+    store.read(Rect(10, 10, 50, 140))
+    assert len(asked) == before if budget > 10**6 else len(asked) > before
+
+
+@pytest.mark.parametrize("budget", [0, 20_000, 10**9])
+def test_prepared_features_are_not_computed_when_they_are_read(budget: int) -> None:
+    whole = torch.rand(4, 96, 150)
+    asked = []
+
+    def compute(rect: Rect) -> tuple[torch.Tensor, Rect]:
+        asked.append(rect)
+        return whole[rect.here][None].clone(), rect.within(rect)
+
+    store = FeatureStore(compute, height=96, width=150, budget=[budget])
+    rects = [Rect(0, 0, 20, 20), Rect(70, 100, 96, 150), Rect(10, 12, 40, 60)]
+    store.prepare(rects)
+    assert 1 <= len(asked) <= 2 if budget < 10**6 else len(asked) <= len(rects)
+    before = len(asked)
+    for rect in rects:
+        torch.testing.assert_close(store.read(rect), whole[rect.here])
+    assert (len(asked) == before) == (budget > 10**6)

@@ -1,0 +1,79 @@
+"""The refiner's loop: computing only what is read gives what computing everything gives there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from infer import Predictor
+from networks import refiner as refinement
+from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
+from networks.folded_refiner import FoldedRefiner
+from networks.refiner import MultiInstanceRefiner, refine
+from networks.tiles import Rect
+from tests.conftest import small_network
+
+
+class Whole:
+    """Features that are all there, and a record of what was asked for."""
+
+    def __init__(self, feature: Tensor) -> None:
+        self.feature = feature
+        self.prepared: list[tuple[int, Rect]] = []
+
+    def prepare(self, number: int, rects: Sequence[Rect]) -> None:
+        self.prepared += [(number, rect) for rect in rects]
+
+    def read(self, number: int, rect: Rect) -> Tensor:
+        assert (number, rect) in self.prepared
+        return self.feature[number][rect.here]
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3])
+def test_regions_get_what_the_whole_gets(iterations: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refinement, "window_size", lambda count, height, width: 64)  # many windows, one over another
+    monkeypatch.setattr(refinement, "CONVERGED", -1.0)
+    torch.manual_seed(iterations)
+    refiner = MultiInstanceRefiner(width=0.25).eval()
+    torch.nn.init.normal_(refiner.head.weight, std=0.5)
+    image, feature = torch.randn(3, 150, 190), torch.randn(3, 8, 150, 190)
+    mattes = torch.rand(3, 3, 150, 190)
+    mattes[:, 0] *= (torch.rand(3, 150, 190) > 0.85).float()  # else they count as one person three times
+    regions = torch.zeros(3, 150, 190, dtype=torch.bool)
+    for number, (top, left) in enumerate([(20, 30), (75, 80), (110, 140)]):
+        regions[number, top : top + 9, left : left + 40] = True
+    assert not refinement.find_duplicates(mattes[:, 0]).any()
+    folded, reader = FoldedRefiner(refiner), Whole(feature)
+    computed = []
+    forward = FoldedRefiner.forward
+
+    def counted(self: FoldedRefiner, image: Tensor, *rest: object) -> Tensor:
+        computed.append(image.shape[-2] * image.shape[-1])
+        return forward(self, image, *rest)
+
+    monkeypatch.setattr(FoldedRefiner, "forward", counted)
+    with torch.inference_mode():
+        whole = refine(refiner, image, mattes, feature, max_iterations=iterations)
+        parts = refine(folded, image, mattes, reader, max_iterations=iterations, regions=regions)
+        torch.testing.assert_close(parts[:, 0][regions], whole[:, 0][regions], atol=1e-4, rtol=0)
+        assert (whole - mattes)[:, 0][regions].abs().mean() > 0.1
+        few = sum(computed)
+        everything = refine(folded, image, mattes, reader, max_iterations=iterations, regions=torch.ones_like(regions))
+        torch.testing.assert_close(everything[..., 5:-5, 5:-5], whole[..., 5:-5, 5:-5], atol=1e-4, rtol=0)
+    assert 0 < few < 0.4 * (sum(computed) - few)
+
+
+def test_iterations_are_those_the_checkpoint_was_made_for(tmp_path: Path) -> None:
+    network = small_network()
+    config = {"model": {"arch": {"width": network.width}, "refine_iterations": 1}}
+    path = tmp_path / "one.pth"
+    write_checkpoint(path, {"state_dict": to_published(network.state_dict()), "config": config})
+    assert network_from_checkpoint(path).refine_iterations == 1
+    assert Predictor(path, device="cpu").refine_iterations == 1
+    assert Predictor(path, device="cpu", refine_iterations=3).refine_iterations == 3
+    write_checkpoint(path, {"state_dict": to_published(network.state_dict())})
+    assert Predictor(path, device="cpu").refine_iterations == 2
