@@ -1,0 +1,122 @@
+"""A network of twice the width that computes the same (Net2WiderNet: Chen, Goodfellow, Shlens, ICLR 2016).
+
+Every channel is doubled. Two copies of a channel enter the next convolution with the weights W/2 + N and W/2 − N, with
+N drawn at random: the sum is what it was, and from the first step on the copies learn different things. The spectral
+norm of a wider weight is another than that of the narrow one, which the batch norm behind takes up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from networks.instmatt import InstMatt
+from networks.layers import SpectralNorm
+
+POWER_ITERATIONS = 200
+
+
+@torch.no_grad()
+def widened(narrow: InstMatt, *, noise: float = 0.5, seed: int = 0) -> InstMatt:
+    """The network of twice the width with the same function, but for rounding.
+
+    Args:
+        narrow: in evaluation or training mode; stays as it is.
+        noise: standard deviation of N over the root mean square of W/2, per layer.
+        seed: of N.
+
+    Returns:
+        The wide network, in evaluation mode, with a refiner if the narrow one has one.
+
+    Raises:
+        ValueError: channel counts that do not double (they are multiples of 8), or ``noise`` is negative.
+    """
+    if noise < 0:
+        raise ValueError(f"noise: found {noise}, expected at least 0")
+    width1, width2 = narrow.self_refine_widths
+    wide = InstMatt(
+        width=2 * narrow.width,
+        refiner=narrow.refiner is not None,
+        self_refine_width1=width1,
+        self_refine_width2=width2,
+        mutual_guidance=narrow.mutual_guidance,
+        clean_below=narrow.clean_below,
+        refine_iterations=narrow.refine_iterations,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    layers: dict[str, Any] = dict(narrow.named_modules())
+    partners: dict[str, Any] = dict(wide.named_modules())
+    for name, layer in layers.items():
+        partner = partners[name]
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            _widen_convolution(layer, partner, noise=noise, generator=generator)
+        elif isinstance(layer, nn.BatchNorm2d):
+            for key, tensor in layer.state_dict().items():
+                target = partner.state_dict()[key]
+                target.copy_(tensor if tensor.ndim == 0 else _copied(tensor, 0, len(target)))
+    for name, layer in layers.items():
+        if _normaliser(layer) is not None:
+            ratio = _sigma(layer) / _sigma(partners[name])
+            norm = partners[_norm_behind(layers, name)]
+            norm.running_mean.mul_(ratio)
+            norm.running_var.mul_(ratio**2)
+    return wide.eval()
+
+
+def _copied(tensor: Tensor, axis: int, size: int) -> Tensor:
+    """Each channel twice, side by side; single stay the three last (of an image) or all (inputs, alphas)."""
+    count = tensor.shape[axis]
+    single = 2 * count - size
+    if single not in (0, 3, count):
+        raise ValueError(f"{count} channels cannot become {size}: the narrow width is no multiple of 1/4")
+    repeats = torch.full((count,), 2)
+    repeats[count - single :] = 1
+    return tensor.repeat_interleave(repeats, dim=axis)
+
+
+def _widen_convolution(layer: Any, partner: Any, *, noise: float, generator: torch.Generator) -> None:
+    weight, target = _matrix(layer), _matrix(partner)
+    inputs, outputs = (0, 1) if isinstance(layer, nn.ConvTranspose2d) else (1, 0)
+    doubled = target.shape[inputs] - weight.shape[inputs]  # input channels with two copies
+    wide = _copied(_copied(weight, outputs, target.shape[outputs]), inputs, target.shape[inputs])
+    pairs = wide.movedim(inputs, 0)[: 2 * doubled]
+    pairs /= 2
+    if doubled:
+        drawn = torch.randn(pairs[::2].shape, generator=generator) * (noise * pairs.square().mean().sqrt())
+        pairs[::2] += drawn
+        pairs[1::2] -= drawn
+    target.copy_(wide)
+    if layer.bias is not None:
+        partner.bias.copy_(_copied(layer.bias, 0, len(partner.bias)))
+    normaliser = _normaliser(partner)
+    if normaliser is not None:
+        for _ in range(POWER_ITERATIONS):  # until its buffers are the first singular vectors
+            normaliser._iterate(target.flatten(1))
+
+
+def _normaliser(layer: Any) -> SpectralNorm | None:
+    found = getattr(layer, "parametrizations", None)
+    return None if found is None else found.weight[0]
+
+
+def _matrix(layer: Any) -> Tensor:
+    """The weight that is trained: with spectral normalisation, the one before it."""
+    return layer.weight if _normaliser(layer) is None else layer.parametrizations.weight.original
+
+
+def _sigma(layer: Any) -> Tensor:
+    """The divisor of a spectrally normalised weight."""
+    normaliser = _normaliser(layer)
+    assert normaliser is not None
+    return normaliser._u.dot(_matrix(layer).flatten(1).mv(normaliser._v))
+
+
+def _norm_behind(layers: dict[str, Any], name: str) -> str:
+    """The batch norm that reads a convolution: bn1 of conv1; in a sequence the next one."""
+    parent, _, last = name.rpartition(".")
+    if not last.isdigit():
+        return f"{parent}.{last.replace('conv', 'bn')}"
+    behind = (f"{parent}.{number}" for number in range(int(last) + 1, len(layers[parent])))
+    return next(other for other in behind if isinstance(layers[other], nn.BatchNorm2d))
