@@ -27,7 +27,7 @@ from misc.outputs import Outputs
 from misc.pipeline import overlapped
 from networks import InstMatt
 from networks.checkpoint import network_from_checkpoint
-from networks.cleaning import clean_matte
+from networks.cleaning import check_below, clean_matte
 from networks.folding import FoldedInstMatt
 from networks.folding import fold as fold_network
 from networks.instmatt import normalise
@@ -245,8 +245,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         raise InputError(f"--guidance-thres: found {options.guidance_thres}, expected 1 to 255")
     if options.max_side and options.max_side < 32:
         raise InputError(f"--max-side: found {options.max_side}, expected 0 or at least 32")
-    if options.clean_below is not None and not 0 <= options.clean_below < 0.5:
-        raise InputError(f"--clean-below: found {options.clean_below}, expected 0 to below 0.5")
+    if options.clean_below is not None:
+        check_below(options.clean_below)
     for name, least in (("refine_iterations", 0), ("batch_size", 1), ("roi_margin", 0)):
         if getattr(options, name) is not None and getattr(options, name) < least:
             raise InputError(f"--{name.replace('_', '-')}: found {getattr(options, name)}, expected at least {least}")

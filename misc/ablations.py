@@ -83,7 +83,8 @@ class Grid:
     def settings(self, stage: int, name: str, extra: Sequence[str] = ()) -> list[str]:
         """All overrides of a training."""
         logs = [f"log.{kind}_path={self.output / kind}" for kind in ("logging", "tensorboard", "checkpoint")]
-        return [*self.overrides[stage], *logs, f"version={name}", *extra]
+        taught = [f"train.refine_iterations={max(row.iterations for row in ROWS)}"] if stage == 2 else []
+        return [*taught, *self.overrides[stage], *logs, f"version={name}", *extra]
 
     def checkpoint(self, name: str) -> Path:
         """The last checkpoint of a training."""

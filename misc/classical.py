@@ -125,6 +125,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     Raises:
         InputError: a value out of range.
     """
+    from networks.cleaning import check_below
+
     parser = argparse.ArgumentParser(description="A classical baseline: trimaps from rough masks, alphas by pymatting.")
     add = parser.add_argument
     add("--images", required=True, help="photographs: a folder or a filelist")
@@ -146,8 +148,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         raise InputError(f"--max-side: found {options.max_side}, expected 0 or at least 32")
     if not 0 < options.band <= 0.5:
         raise InputError(f"--band: found {options.band}, expected more than 0, at most 0.5")
-    if not 0 <= options.clean_below < 0.5:
-        raise InputError(f"--clean-below: found {options.clean_below}, expected 0 to below 0.5")
+    check_below(options.clean_below)
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit: found {options.limit}, expected at least 1")
     return options

@@ -67,14 +67,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     from networks import InstMatt
     from networks.checkpoint import describe, load_network, read_checkpoint, write_checkpoint
+    from networks.cleaning import check_below
 
     options = parse(arguments)
     checkpoint = read_checkpoint(options.checkpoint)
     load_network(InstMatt(**describe(checkpoint, source=options.checkpoint)), checkpoint, source=options.checkpoint)
     config = without_paths(checkpoint.get("config") or {})
     if options.clean_below is not None:
-        if not 0 <= options.clean_below < 0.5:
-            raise InputError(f"--clean-below: found {options.clean_below}, expected 0 to below 0.5")
+        check_below(options.clean_below)
         config.setdefault("model", {})["clean_below"] = options.clean_below
     write_checkpoint(
         options.output,

@@ -9,7 +9,19 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from misc.errors import InputError
+
 REACH = 0.1  # how far from its mask a piece of a person may lie, as a share of the mask's longer side
+
+
+def check_below(below: float) -> None:
+    """Refuse a ``--clean-below`` that ``clean_matte`` cannot use.
+
+    Raises:
+        InputError: below 0, or 0.5 and more.
+    """
+    if not 0 <= below < 0.5:
+        raise InputError(f"--clean-below: found {below}, expected 0 to below 0.5")
 
 
 def clean_matte(matte: np.ndarray, mask: np.ndarray, *, below: float) -> np.ndarray:
