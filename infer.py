@@ -50,6 +50,8 @@ class Predictor:
         max_side: the longer side is reduced to this before the network, pixels; 0 = never.
         refine_iterations: most iterations of the multi-instance refiner; 0 gives the stage-1 mattes, ``None`` does what
             the checkpoint was made for: 2, as the published loop, unless it says otherwise.
+        refine_share: how much of the refined alpha goes into the matte, the rest is that of stage 1; ``None`` does what
+            the checkpoint was made for: 1, as published, unless it says otherwise.
         guidance_threshold: grey masks are foreground from this value on, 1..255.
         batch_size: instances per forward pass; ``None`` chooses by free memory on a GPU, and 1 on a CPU, where more
             gain nothing.
@@ -82,6 +84,7 @@ class Predictor:
         device: str | torch.device = "auto",
         max_side: int = 1280,
         refine_iterations: int | None = None,
+        refine_share: float | None = None,
         guidance_threshold: int = 128,
         batch_size: int | None = None,
         precision: str = "fp32",
@@ -103,6 +106,7 @@ class Predictor:
         self.network = fold_network(network.to(self.device), dtype=dtype) if fold else network.to(self.device)
         self.max_side = max_side
         self.refine_iterations = self.network.refine_iterations if refine_iterations is None else refine_iterations
+        self.refine_share = self.network.refine_share if refine_share is None else refine_share
         self.guidance_threshold = guidance_threshold
         self.batch_size = batch_size
         self.roi, self.roi_margin, self.tiled = roi, roi_margin, tiled
@@ -148,6 +152,7 @@ class Predictor:
                 guidance,
                 batch_size=self._batch_size(*image.shape[-2:]),
                 refine_iterations=self.refine_iterations,
+                refine_share=self.refine_share,
                 crops=crops,
                 tiled=self.tiled,
             )
@@ -157,7 +162,11 @@ class Predictor:
         try:
             batch_size = self.batch_size or 1
             mattes, _ = self.network.matte(
-                image, guidance.float(), batch_size=batch_size, refine_iterations=self.refine_iterations
+                image,
+                guidance.float(),
+                batch_size=batch_size,
+                refine_iterations=self.refine_iterations,
+                refine_share=self.refine_share,
             )
         finally:
             self.network.train(training)
@@ -215,6 +224,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=int,
         help="most refinement iterations; 0 = stage 1 only (default: what the checkpoint was made for, else 2)",
     )
+    add(
+        "--refine-share",
+        type=float,
+        help="of the refined alpha in the matte, 0 to 1; the rest is that of stage 1 (default: what the checkpoint was "
+        "made for, else 1)",
+    )
     add("--batch-size", type=int, help="instances per forward pass (default: chosen by free memory on a GPU, else 1)")
     add(
         "--precision",
@@ -247,6 +262,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         raise InputError(f"--max-side: found {options.max_side}, expected 0 or at least 32")
     if options.clean_below is not None:
         check_below(options.clean_below)
+    if options.refine_share is not None and not 0 <= options.refine_share <= 1:
+        raise InputError(f"--refine-share: found {options.refine_share}, expected 0 to 1")
     for name, least in (("refine_iterations", 0), ("batch_size", 1), ("roi_margin", 0)):
         if getattr(options, name) is not None and getattr(options, name) < least:
             raise InputError(f"--{name.replace('_', '-')}: found {getattr(options, name)}, expected at least {least}")
@@ -286,6 +303,7 @@ def build_predictor(options: argparse.Namespace) -> Predictor:
         device=options.device,
         max_side=options.max_side,
         refine_iterations=options.refine_iterations,
+        refine_share=options.refine_share,
         guidance_threshold=options.guidance_thres,
         batch_size=options.batch_size,
         precision=options.precision,

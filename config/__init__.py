@@ -91,6 +91,7 @@ _AT_LEAST: dict[str, float] = {
     "log.checkpoint_keep": 0,
 }
 _PROBABILITIES = (
+    "model.refine_share",
     "data.test_fraction",
     "data.contact_share",
     "data.shadow",

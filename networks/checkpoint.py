@@ -28,6 +28,15 @@ _OURS_TO_PUBLISHED = (
     (".parametrizations.weight.0._v", ".module.weight_v"),
 )
 _STEM = "encoder.conv1.module.weight_bar"
+# Keys of the configuration's section ``model`` that are arguments of ``InstMatt``.
+_INFERENCE_KEYS = (
+    "self_refine_width1",
+    "self_refine_width2",
+    "mutual_guidance",
+    "refine_iterations",
+    "refine_share",
+    "clean_below",
+)
 _CODE = "encoder.layer_bottleneck.0.conv1.module.weight_bar"
 
 
@@ -140,7 +149,7 @@ def describe(checkpoint: Mapping[str, Any], *, source: str | Path) -> dict[str, 
 
     Returns:
         Keyword arguments of ``InstMatt``: ``width``, ``refiner``, and where the file records them the fusion widths,
-        ``mutual_guidance``, ``refine_iterations`` and ``clean_below``.
+        ``mutual_guidance`` and the defaults of inference: ``refine_iterations``, ``refine_share``, ``clean_below``.
 
     Raises:
         InputError: not an InstMatt checkpoint.
@@ -155,9 +164,7 @@ def describe(checkpoint: Mapping[str, Any], *, source: str | Path) -> dict[str, 
     found["width"] = model.get("arch", {}).get("width")
     if found["width"] is None:
         found["width"] = _width_of(state)
-    for key in ("self_refine_width1", "self_refine_width2", "mutual_guidance", "refine_iterations", "clean_below"):
-        if key in model:
-            found[key] = model[key]
+    found.update({key: model[key] for key in _INFERENCE_KEYS if key in model})
     return found
 
 

@@ -179,7 +179,7 @@ class FoldedInstMatt(nn.Module):
         encoder, decoder = network.encoder, network.decoder
         self.width, self.self_refine_widths = network.width, network.self_refine_widths
         self.mutual_guidance, self.clean_below = network.mutual_guidance, network.clean_below
-        self.refine_iterations = network.refine_iterations
+        self.refine_iterations, self.refine_share = network.refine_iterations, network.refine_share
         self.stem = self._stem(encoder)
         self.conv3 = FoldedConv(encoder.conv3, encoder.bn3, slope=RELU)
         self.down = nn.ModuleList(_blocks(stage, RELU) for stage in (encoder.layer1, encoder.layer2, encoder.layer3))
@@ -276,7 +276,8 @@ class FoldedInstMatt(nn.Module):
         guidance: Tensor,
         *,
         batch_size: int = 1,
-        refine_iterations: int = 2,
+        refine_iterations: int | None = None,
+        refine_share: float | None = None,
         crops: Sequence[Rect] | None = None,
         tiled: bool = True,
     ) -> tuple[Tensor, Tensor]:
@@ -286,7 +287,8 @@ class FoldedInstMatt(nn.Module):
             image: (3, H, W), normalised; H and W multiples of 32.
             guidance: (K, 3, H, W), tri-masks of any type.
             batch_size: instances per forward pass of the trunk.
-            refine_iterations: most iterations of the refiner; 0 leaves it out.
+            refine_iterations: most iterations of the refiner; 0 leaves it out, ``None`` is the network's own number.
+            refine_share: of the refined alpha in the result; ``None`` is the network's own.
             crops: for each instance the part of the image it is looked for in, edges multiples of 32; not the same
                 mattes, see ``networks.matting.matte_parts``.
             tiled: ``False`` computes everything everywhere: the same mattes, slower; for comparison.
@@ -296,9 +298,22 @@ class FoldedInstMatt(nn.Module):
         """
         if not tiled:
             whole: Any = self  # has all that the plain loop asks for
-            return InstMatt.matte(whole, image, guidance, batch_size=batch_size, refine_iterations=refine_iterations)
+            return InstMatt.matte(
+                whole,
+                image,
+                guidance,
+                batch_size=batch_size,
+                refine_iterations=refine_iterations,
+                refine_share=refine_share,
+            )
         return matte_parts(
-            self, image, guidance, batch_size=batch_size, refine_iterations=refine_iterations, crops=crops
+            self,
+            image,
+            guidance,
+            batch_size=batch_size,
+            refine_iterations=self.refine_iterations if refine_iterations is None else refine_iterations,
+            refine_share=self.refine_share if refine_share is None else refine_share,
+            crops=crops,
         )
 
     def forward(self, image: Tensor, guidance: Tensor) -> TriMattes:

@@ -103,6 +103,7 @@ def matte_parts(
     *,
     batch_size: int,
     refine_iterations: int,
+    refine_share: float,
     crops: Sequence[Rect] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Alpha mattes of all instances of one image.
@@ -113,6 +114,7 @@ def matte_parts(
         guidance: (K, 3, H, W), tri-masks of any type.
         batch_size: instances per forward pass of the trunk; only instances with one crop go together.
         refine_iterations: most iterations of the refiner; 0 leaves it out.
+        refine_share: of the refined alpha in the result.
         crops: a part of the image for each instance, edges multiples of 32. Outside it the instance's alpha is 0, and
             in a window of the refiner only the instances that are seen there exchange features.
 
@@ -143,4 +145,4 @@ def matte_parts(
         only_present=crops is not None,
         regions=instances.region,
     )
-    return torch.where(instances.region, refined[:, 0], stage1), stage1
+    return torch.where(instances.region, torch.lerp(stage1, refined[:, 0], refine_share), stage1), stage1

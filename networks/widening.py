@@ -44,6 +44,7 @@ def widened(narrow: InstMatt, *, noise: float = 0.5, seed: int = 0) -> InstMatt:
         mutual_guidance=narrow.mutual_guidance,
         clean_below=narrow.clean_below,
         refine_iterations=narrow.refine_iterations,
+        refine_share=narrow.refine_share,
     )
     generator = torch.Generator().manual_seed(seed)
     layers: dict[str, Any] = dict(narrow.named_modules())

@@ -149,13 +149,15 @@ def _break(kind: str, folder: Path, checkpoint: Path) -> tuple[list, str]:
         words = str(output)
     elif kind == "no such device":
         extra, words = ["--device", "cuda:77"], "cuda:77"
+    elif kind == "share beyond 1":
+        extra, words = ["--refine-share", "1.5"], "--refine-share: found 1.5"
     return [*arguments(checkpoint, output, images=images, masks=masks), *extra], words
 
 
 BROKEN = [
     "unreadable image", "mask of another size", "empty mask", "no masks at all", "missing file in the list",
     "unknown name in the list", "no such folder", "truncated checkpoint", "another architecture", "another width",
-    "unknown key", "no place to write", "no such device",
+    "unknown key", "no place to write", "no such device", "share beyond 1",
 ]  # fmt: skip
 
 

@@ -41,6 +41,7 @@ def build_network(model: Any, *, refiner: bool) -> InstMatt:
         mutual_guidance=model.mutual_guidance,
         clean_below=model.clean_below,
         refine_iterations=model.refine_iterations,
+        refine_share=model.refine_share,
     )
 
 

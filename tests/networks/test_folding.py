@@ -123,6 +123,15 @@ def test_parts_give_the_whole(network: InstMatt, height: int, width: int, people
         torch.testing.assert_close(fold(network).matte(image, guidance, crops=crops)[0], plain[0], atol=1e-4, rtol=0)
 
 
+def test_a_share_of_the_refined_matte(network: InstMatt) -> None:
+    image, guidance = scene(416, 448, 2)
+    refined, stage1 = network.matte(image, guidance.float())
+    for tiled in (True, False):
+        mixed = fold(network).matte(image, guidance, refine_share=0.25, tiled=tiled)[0]
+        torch.testing.assert_close(mixed, stage1 + 0.25 * (refined - stage1), atol=1e-4, rtol=0)
+    assert (refined - stage1).abs().max() > 0.1
+
+
 def test_features_beyond_the_budget_are_computed_again(network: InstMatt, monkeypatch: pytest.MonkeyPatch) -> None:
     image, guidance = scene(160, 256, 2)
     folded = fold(network)

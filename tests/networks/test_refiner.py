@@ -67,13 +67,18 @@ def test_regions_get_what_the_whole_gets(iterations: int, monkeypatch: pytest.Mo
     assert 0 < few < 0.4 * (sum(computed) - few)
 
 
-def test_iterations_are_those_the_checkpoint_was_made_for(tmp_path: Path) -> None:
+def test_refinement_is_what_the_checkpoint_was_made_for(tmp_path: Path) -> None:
     network = small_network()
-    config = {"model": {"arch": {"width": network.width}, "refine_iterations": 1}}
+    config = {"model": {"arch": {"width": network.width}, "refine_iterations": 1, "refine_share": 0.5}}
     path = tmp_path / "one.pth"
     write_checkpoint(path, {"state_dict": to_published(network.state_dict()), "config": config})
-    assert network_from_checkpoint(path).refine_iterations == 1
-    assert Predictor(path, device="cpu").refine_iterations == 1
-    assert Predictor(path, device="cpu", refine_iterations=3).refine_iterations == 3
+    loaded = network_from_checkpoint(path)
+    assert (loaded.refine_iterations, loaded.refine_share) == (1, 0.5)
+    for given in (path, loaded):
+        predictor = Predictor(given, device="cpu")
+        assert (predictor.refine_iterations, predictor.refine_share) == (1, 0.5)
+    asked = Predictor(path, device="cpu", refine_iterations=3, refine_share=0.75)
+    assert (asked.refine_iterations, asked.refine_share) == (3, 0.75)
     write_checkpoint(path, {"state_dict": to_published(network.state_dict())})
-    assert Predictor(path, device="cpu").refine_iterations == 2
+    published = Predictor(path, device="cpu")
+    assert (published.refine_iterations, published.refine_share) == (2, 1.0)
