@@ -64,6 +64,23 @@ def test_published_command_line_with_filelists(small_checkpoint: Path, tmp_path:
     np.testing.assert_allclose(matte, to_uint8(direct[0]), atol=1)
 
 
+@pytest.mark.parametrize("roi", [False, True])
+def test_flip_is_the_mean_with_the_mirror_image(small_checkpoint: Path, roi: bool) -> None:
+    rng = np.random.default_rng(1)
+    image = cv2.GaussianBlur(rng.integers(0, 256, (96, 224, 3), dtype=np.uint8), (0, 0), 3)
+    masks = np.zeros((2, 96, 224), np.uint8)
+    masks[0, 20:80, 20:90] = masks[1, 30:96, 100:200] = 255
+
+    def mirrored(array: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.flip(array, axis=2 if array is masks else 1))
+
+    plain = Predictor(small_checkpoint, device="cpu", roi=roi)
+    both = Predictor(small_checkpoint, device="cpu", roi=roi, flip=True)(image, masks)
+    expected = (plain(image, masks) + plain(mirrored(image), mirrored(masks))[..., ::-1]) / 2
+    np.testing.assert_allclose(both, expected, atol=1e-4)
+    assert np.abs(both - plain(image, masks)).max() > 0.01
+
+
 def test_untangling_gives_the_mattes_of_masks_that_were_right(small_checkpoint: Path, tmp_path: Path) -> None:
     masks = tmp_path / "masks" / "padded"
     shutil.copytree(INPUTS / "masks" / "padded", masks)
