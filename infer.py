@@ -20,7 +20,7 @@ from dataloader.geometry import Geometry, region_of_interest
 from dataloader.guidance import tri_masks, untangle
 from dataloader.inference import check_input, load_record
 from misc import distributed
-from misc.device import PRECISIONS, free_memory, inference_dtype, select_device, to_device
+from misc.device import PRECISIONS, free_memory, inference_dtype, keep_freed_memory, select_device, to_device
 from misc.errors import InputError, describe_os_error, run_script
 from misc.image_io import read_image
 from misc.outputs import Outputs
@@ -333,6 +333,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.image_dir, options.mask_dir, image_ext=options.image_ext, mask_ext=options.mask_ext
     )
     options.device = distributed.start(select_device(options.device))
+    keep_freed_memory(options.device)
     with distributed.lost_processes():
         own = distributed.own_share(records)
         todo = [record for record in own if not (options.resume and outputs.are_there(record))]

@@ -14,7 +14,7 @@ import torch
 
 from config import load_config
 from misc import distributed
-from misc.device import select_device
+from misc.device import keep_freed_memory, select_device
 from misc.errors import InputError, run_script
 from trainer.build import build_trainer, evaluate
 
@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     config = load_config(options.config, options.overrides)
     device = distributed.start(select_device(options.device), local_rank=options.local_rank)
+    keep_freed_memory(device)
     with distributed.lost_processes():
         status = _work(options, config, device)
     distributed.stop()

@@ -252,10 +252,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     import torch
 
+    from misc.device import keep_freed_memory, select_device
     from misc.files import write_text
     from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
 
     options = parse(arguments)
+    keep_freed_memory(select_device(options.device))  # as infer.py does
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.only:
@@ -265,7 +267,9 @@ def main(arguments: list[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.pth"
-        write_checkpoint(file, {"iter": 0, "loss": None, "state_dict": to_published(network.state_dict())})
+        model = {"refine_iterations": network.refine_iterations, "refine_share": network.refine_share}
+        config = {"model": {"arch": {"width": network.width}, **model}}
+        write_checkpoint(file, {"state_dict": to_published(network.state_dict()), "config": config})
         for people in options.people:
             rows += measure(network, people, options)
             for row in rows[-len(options.rows) :]:

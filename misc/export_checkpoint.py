@@ -60,6 +60,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("checkpoint", type=Path, help="of stage 1 or 2")
     parser.add_argument("output", type=Path, help="file to write")
     parser.add_argument("--clean-below", type=float, help="store this as model.clean_below: see infer.py --clean-below")
+    parser.add_argument(
+        "--refine-share", type=float, help="store this as model.refine_share: see infer.py --refine-share"
+    )
     return parser.parse_args(arguments)
 
 
@@ -76,6 +79,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.clean_below is not None:
         check_below(options.clean_below)
         config.setdefault("model", {})["clean_below"] = options.clean_below
+    if options.refine_share is not None:
+        if not 0 <= options.refine_share <= 1:
+            raise InputError(f"--refine-share: found {options.refine_share}, expected 0 to 1")
+        config.setdefault("model", {})["refine_share"] = options.refine_share
     write_checkpoint(
         options.output,
         {
