@@ -31,6 +31,7 @@ from networks.cleaning import check_below, clean_matte
 from networks.folding import FoldedInstMatt
 from networks.folding import fold as fold_network
 from networks.instmatt import normalise
+from networks.refiner import check_share
 from networks.tiles import Rect
 
 BYTES_PER_PIXEL = 160  # of the trunk's activations for one instance in float32, estimated from its layers
@@ -268,8 +269,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         raise InputError(f"--max-side: found {options.max_side}, expected 0 or at least 32")
     if options.clean_below is not None:
         check_below(options.clean_below)
-    if options.refine_share is not None and not 0 <= options.refine_share <= 1:
-        raise InputError(f"--refine-share: found {options.refine_share}, expected 0 to 1")
+    if options.refine_share is not None:
+        check_share(options.refine_share)
     for name, least in (("refine_iterations", 0), ("batch_size", 1), ("roi_margin", 0)):
         if getattr(options, name) is not None and getattr(options, name) < least:
             raise InputError(f"--{name.replace('_', '-')}: found {getattr(options, name)}, expected at least {least}")

@@ -52,7 +52,8 @@ def keep_freed_memory(device: torch.device) -> bool:
     """On a CPU, let the process keep freed memory for its next tensors.
 
     glibc hands large blocks back to the kernel at once and gets them back page by page, zeroed: with layers of tens of
-    megabytes that takes a tenth of the time. For command lines; a library does not decide this for its caller.
+    megabytes that takes a tenth of the time of inference, and half of it where nothing is folded. For command lines; a
+    library does not decide this for its caller.
 
     Returns:
         Whether anything was changed: not on a GPU, and not without glibc.

@@ -68,20 +68,19 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    from networks import InstMatt
-    from networks.checkpoint import describe, load_network, read_checkpoint, write_checkpoint
+    from networks.checkpoint import described_network, read_checkpoint, write_checkpoint
     from networks.cleaning import check_below
+    from networks.refiner import check_share
 
     options = parse(arguments)
     checkpoint = read_checkpoint(options.checkpoint)
-    load_network(InstMatt(**describe(checkpoint, source=options.checkpoint)), checkpoint, source=options.checkpoint)
+    described_network(checkpoint, source=options.checkpoint)  # says what is wrong with the file, if anything
     config = without_paths(checkpoint.get("config") or {})
     if options.clean_below is not None:
         check_below(options.clean_below)
         config.setdefault("model", {})["clean_below"] = options.clean_below
     if options.refine_share is not None:
-        if not 0 <= options.refine_share <= 1:
-            raise InputError(f"--refine-share: found {options.refine_share}, expected 0 to 1")
+        check_share(options.refine_share)
         config.setdefault("model", {})["refine_share"] = options.refine_share
     write_checkpoint(
         options.output,

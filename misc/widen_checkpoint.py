@@ -33,18 +33,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    from networks.checkpoint import network_from_checkpoint, read_checkpoint, to_published, write_checkpoint
+    from networks.checkpoint import described_network, read_checkpoint, to_published, write_checkpoint
     from networks.widening import widened
 
     options = parse(arguments)
     if not 0 <= options.noise <= 10:
         raise InputError(f"--noise: found {options.noise}, expected 0 to 10")
-    narrow = network_from_checkpoint(options.checkpoint)
+    checkpoint = read_checkpoint(options.checkpoint)
+    narrow = described_network(checkpoint, source=options.checkpoint)
     try:
         wide = widened(narrow, noise=options.noise, seed=options.seed)
     except ValueError as error:
         raise InputError(f"{options.checkpoint}: {error}") from error
-    checkpoint = read_checkpoint(options.checkpoint)
     config = checkpoint.get("config") or {}
     config.setdefault("model", {}).setdefault("arch", {})["width"] = wide.width
     write_checkpoint(

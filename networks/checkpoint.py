@@ -177,6 +177,13 @@ def _width_of(state: Mapping[str, Tensor]) -> float:
     return 1.0 if 1.0 in candidates else (candidates or [code / 512])[0]
 
 
+def described_network(checkpoint: Mapping[str, Any], *, source: str | Path) -> InstMatt:
+    """The network of a checkpoint that is already read; see ``network_from_checkpoint``."""
+    network = InstMatt(**describe(checkpoint, source=source))
+    load_network(network, checkpoint, source=source)
+    return network.eval()
+
+
 def network_from_checkpoint(path: str | Path) -> InstMatt:
     """Build the network that a file describes, with its weights, in evaluation mode on the CPU.
 
@@ -184,10 +191,7 @@ def network_from_checkpoint(path: str | Path) -> InstMatt:
         FileNotFoundError: no such file.
         InputError: the file is broken or of another architecture.
     """
-    checkpoint = read_checkpoint(path)
-    network = InstMatt(**describe(checkpoint, source=path))
-    load_network(network, checkpoint, source=path)
-    return network.eval()
+    return described_network(read_checkpoint(path), source=path)
 
 
 def few(names: list[str], limit: int = 3) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from misc.errors import InputError
 from networks.decoder import to_alpha
 from networks.layers import leaky_relu, scaled
 from networks.tiles import Rect, cover, touched_cells
@@ -119,6 +120,16 @@ def find_duplicates(targets: Tensor) -> Tensor:
     crowded = (overlap > 0.3).sum(dim=1) >= 2
     repeats = torch.triu(overlap > 0.5, diagonal=1).any(dim=0)
     return crowded | repeats
+
+
+def check_share(share: float) -> None:
+    """Refuse a ``--refine-share`` that is no share.
+
+    Raises:
+        InputError: below 0 or above 1.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"--refine-share: found {share}, expected 0 to 1")
 
 
 class MultiInstanceRefiner(nn.Module):
@@ -238,12 +249,14 @@ def refine(
             rects = (rect for parts in plan for rect in _read_rects(windows, parts, taking_part, height, width))
             feature.prepare(number, list(rects))
     moving = set(kept)
-    for parts in plan:
-        before = result[:, 0].clone()
+    for iteration, parts in enumerate(plan, start=1):
+        before = result[:, 0].clone() if iteration < max_iterations else None
         for window, present, here in zip(windows, members, parts):
             wanted = [place for place, number in enumerate(present) if number in moving]
             if wanted and here:
                 _refine_parts(refiner, window, here, image, result, feature, present, wanted)
+        if before is None:  # nobody asks any more who still moves
+            break
         moving = {number for number in moving if (result[number, 0] - before[number]).abs().max() > CONVERGED}
         if not moving:
             break

@@ -64,11 +64,6 @@ def initial_weights(network: InstMatt, model: Any, *, stage: int) -> None:
         )
 
 
-def build_predictor(network: InstMatt, config: Any, device: torch.device) -> Predictor:
-    """The predictor of validation."""
-    return Predictor(network, device=device, refine_iterations=config.model.refine_iterations)
-
-
 def evaluate(config: Any, *, checkpoint: str, device: torch.device) -> ImqCounts:
     """Score a checkpoint on the test lists; prints the table in the main process.
 
@@ -82,7 +77,7 @@ def evaluate(config: Any, *, checkpoint: str, device: torch.device) -> ImqCounts
     source = read_checkpoint(checkpoint)
     network = build_network(config.model, refiner=describe(source, source=checkpoint)["refiner"])
     load_network(network, source, source=checkpoint)
-    counts = validate(build_predictor(network, config, device), records)
+    counts = validate(Predictor(network, device=device), records)
     if distributed.is_main():
         print(f"{checkpoint} on {counts.images} images, {counts.instances} instances (IMQ/MQ/RQ in percent)")
         print(quality_table(counts))
@@ -117,7 +112,7 @@ def build_trainer(config: Any, *, stage: int, device: torch.device) -> Trainer:
     state = _build_state(config, stage=stage, device=device, folder=folder)
     _require_one_start(state.step, folder)
     logger = _build_logger(config, first_step=state.step)
-    predictor = build_predictor(state.result, config, device)
+    predictor = Predictor(state.result, device=device)
     sampler = StepSampler(
         first_step=state.step,
         total_step=train.total_step,

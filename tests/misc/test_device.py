@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from misc.device import keep_freed_memory
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import sys, torch
 from misc.device import keep_freed_memory
@@ -28,8 +26,9 @@ print(resident() - before)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
 @pytest.mark.parametrize(("what", "kept"), [("keep", True), ("as it is", False)])
-def test_freed_memory_is_kept_on_request(what: str, kept: bool) -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT, what], cwd=ROOT, capture_output=True, text=True, check=True)
+def test_freed_memory_is_kept_on_request(what: str, kept: bool, run: Callable) -> None:
+    done = run("-c", SCRIPT, what)
+    assert done.returncode == 0, done.stderr
     assert (float(done.stdout) > 90) == kept
 
 

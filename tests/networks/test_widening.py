@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,6 @@ from networks.checkpoint import network_from_checkpoint, to_published, write_che
 from networks.widening import widened
 from tests.conftest import small_network
 from tests.networks.test_folding import lively, scene
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +55,16 @@ def test_channels_that_do_not_double_are_refused() -> None:
         widened(InstMatt(width=0.25), noise=-1)
 
 
-def test_command_line(tmp_path: Path, narrow: InstMatt) -> None:
+def test_command_line(tmp_path: Path, narrow: InstMatt, run: Callable) -> None:
     given, output = tmp_path / "narrow.pth", tmp_path / "new" / "wide.pth"
     write_checkpoint(given, {"state_dict": to_published(narrow.state_dict()), "stage": 2})
 
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "misc.widen_checkpoint", *map(str, arguments)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-    done = run(given, output)
+    done = run("-m", "misc.widen_checkpoint", given, output)
     assert done.returncode == 0 and "width 0.125 to 0.25" in done.stdout, done.stderr
     image, guidance = scene(64, 96, 2)
     wide = network_from_checkpoint(output)
     found = wide.matte(image, guidance.float())[0]
     torch.testing.assert_close(found, narrow.matte(image, guidance.float())[0], atol=5e-3, rtol=0)
     for arguments in ((given, output, "--noise", "-1"), (tmp_path / "none.pth", output)):
-        failed = run(*arguments)
+        failed = run("-m", "misc.widen_checkpoint", *arguments)
         assert failed.returncode == 2 and len(failed.stderr.strip().splitlines()) == 1, failed.stderr

@@ -19,10 +19,11 @@ import pytest
 import torch
 
 from config import load_config
+from infer import Predictor
 from misc.image_io import write_image
 from networks.checkpoint import load_network, read_checkpoint
 from tests.conftest import ROOT, write_experiment
-from trainer.build import build_network, build_predictor, build_validation_records
+from trainer.build import build_network, build_validation_records
 from trainer.validate import validate
 
 Run = Callable[..., Any]
@@ -149,7 +150,7 @@ def test_odd_number_of_validation_images_gives_the_score_of_one_process(whole: W
     network = build_network(config.model, refiner=False).to(memory_format=torch.channels_last)
     load_network(network, whole.checkpoint, source="last.pth")
     records = build_validation_records(config.data)
-    figures = validate(build_predictor(network, config, torch.device("cpu")), records).compute()["0.5"]
+    figures = validate(Predictor(network, device="cpu"), records).compute()["0.5"]
     logged = next(line for line in whole.lines if line["kind"] == "validation")
     assert all(0 < figures[name]["IMQ"] < 1 for name in ("MSE", "IoU")), figures
     for name, row in figures.items():
