@@ -27,7 +27,7 @@ from misc.outputs import Outputs
 from misc.pipeline import overlapped
 from networks import InstMatt
 from networks.checkpoint import network_from_checkpoint
-from networks.cleaning import check_below, clean_matte
+from networks.cleaning import check_below, clean_matte, drop_far
 from networks.folding import FoldedInstMatt
 from networks.folding import fold as fold_network
 from networks.instmatt import normalise
@@ -65,6 +65,8 @@ class Predictor:
         tiled: ``False`` computes everything everywhere: the same mattes, slower; to compare with.
         clean_below: alphas up to this become 0, and pieces far from the mask go (see ``networks.cleaning``); 0 leaves
             mattes as they are, ``None`` does what the checkpoint was made for.
+        drop_far: pieces that can be seen and are far from the mask go (see ``networks.cleaning``); ``None`` does what
+            the checkpoint was made for.
         flip: matte the mirror image as well and take the mean: better, for twice the time.
         untangle_masks: where one mask covers most of a smaller one, take that one out of it first, see
             ``dataloader.guidance.untangle``.
@@ -94,6 +96,7 @@ class Predictor:
         roi: bool = False,
         roi_margin: float = DEFAULT_MARGIN,
         clean_below: float | None = None,
+        drop_far: bool | None = None,
         untangle_masks: bool = False,
         flip: bool = False,
         tiled: bool = True,
@@ -115,6 +118,7 @@ class Predictor:
         self.roi, self.roi_margin, self.tiled = roi, roi_margin, tiled
         self.untangle_masks, self.flip = untangle_masks, flip
         self.clean_below = self.network.clean_below if clean_below is None else clean_below
+        self.drop_far = self.network.drop_far if drop_far is None else drop_far
 
     def __call__(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
         """Mattes of all people of one photograph.
@@ -143,9 +147,11 @@ class Predictor:
         if self.flip:
             result = (result + self._matte(pixels.flip(-1), guidance.flip(-1), small[..., ::-1]).flip(-1)) / 2
         mattes = geometry.inverse(result.float().cpu().numpy())
-        if not self.clean_below:
-            return mattes
-        return np.stack([clean_matte(*pair, below=self.clean_below) for pair in zip(mattes, binary)])
+        if self.drop_far:
+            mattes = np.stack([drop_far(*pair) for pair in zip(mattes, binary)])
+        if self.clean_below:
+            mattes = np.stack([clean_matte(*pair, below=self.clean_below) for pair in zip(mattes, binary)])
+        return mattes
 
     def _matte(self, image: torch.Tensor, guidance: torch.Tensor, masks: np.ndarray) -> torch.Tensor:
         """(K, H, W) mattes of the padded size."""
@@ -256,6 +262,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="alphas up to this become 0, and specks far from the mask go; 0 = leave them (default: what "
         "the checkpoint was made for)",
     )
+    add(
+        "--drop-far",
+        action=argparse.BooleanOptionalAction,
+        help="visible pieces far from the mask go, or stay (default: what the checkpoint was made for)",
+    )
     add("--flip", action="store_true", help="matte the mirror image too and take the mean: better, twice the time")
     add("--untangle-masks", action="store_true", help="where a mask covers most of a smaller one, take that out first")
     add("--resume", action="store_true", help="skip photographs whose results are there already")
@@ -318,6 +329,7 @@ def build_predictor(options: argparse.Namespace) -> Predictor:
         roi=options.roi,
         roi_margin=options.roi_margin,
         clean_below=options.clean_below,
+        drop_far=options.drop_far,
         untangle_masks=options.untangle_masks,
         flip=options.flip,
     )

@@ -63,6 +63,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--refine-share", type=float, help="store this as model.refine_share: see infer.py --refine-share"
     )
+    parser.add_argument(
+        "--drop-far",
+        action=argparse.BooleanOptionalAction,
+        help="store this as model.drop_far: see infer.py --drop-far",
+    )
     return parser.parse_args(arguments)
 
 
@@ -82,6 +87,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.refine_share is not None:
         check_share(options.refine_share)
         config.setdefault("model", {})["refine_share"] = options.refine_share
+    if options.drop_far is not None:
+        config.setdefault("model", {})["drop_far"] = options.drop_far
     write_checkpoint(
         options.output,
         {

@@ -36,6 +36,7 @@ _INFERENCE_KEYS = (
     "refine_iterations",
     "refine_share",
     "clean_below",
+    "drop_far",
 )
 _CODE = "encoder.layer_bottleneck.0.conv1.module.weight_bar"
 
@@ -144,12 +145,29 @@ def load_network(
     network.load_state_dict(state, strict=not base_only)
 
 
+def load_refiner(network: InstMatt, checkpoint: Mapping[str, Any], *, source: str | Path) -> None:
+    """Load the refiner of a stage-2 checkpoint into a network that has one, and leave the rest of the network.
+
+    Raises:
+        InputError: the checkpoint has no refiner, or one of another width.
+    """
+    prefix = "refiner."
+    given = from_published(checkpoint["state_dict"])
+    state = network.state_dict()
+    wanted = [name for name in state if name.startswith(prefix)]
+    missing = [name for name in wanted if name not in given]
+    if missing:
+        raise InputError(f"{source}: no refiner in it ({few(missing)}), expected a checkpoint of stage 2")
+    load_network(network, {"state_dict": state | {name: given[name] for name in wanted}}, source=source)
+
+
 def describe(checkpoint: Mapping[str, Any], *, source: str | Path) -> dict[str, Any]:
     """Width and presence of a refiner, read off the shapes.
 
     Returns:
         Keyword arguments of ``InstMatt``: ``width``, ``refiner``, and where the file records them the fusion widths,
-        ``mutual_guidance`` and the defaults of inference: ``refine_iterations``, ``refine_share``, ``clean_below``.
+        ``mutual_guidance`` and the defaults of inference: ``refine_iterations``, ``refine_share``, ``clean_below``,
+        ``drop_far``.
 
     Raises:
         InputError: not an InstMatt checkpoint.

@@ -178,7 +178,8 @@ class FoldedInstMatt(nn.Module):
         super().__init__()
         encoder, decoder = network.encoder, network.decoder
         self.width, self.self_refine_widths = network.width, network.self_refine_widths
-        self.mutual_guidance, self.clean_below = network.mutual_guidance, network.clean_below
+        self.mutual_guidance = network.mutual_guidance
+        self.clean_below, self.drop_far = network.clean_below, network.drop_far
         self.refine_iterations, self.refine_share = network.refine_iterations, network.refine_share
         self.stem = self._stem(encoder)
         self.conv3 = FoldedConv(encoder.conv3, encoder.bn3, slope=RELU)

@@ -35,6 +35,7 @@ class InstMatt(nn.Module):
         refine_share: how much of the refined alpha goes into the matte by default, in [0, 1]; the rest is that of
             stage 1. 1 as published; the mean of two estimates is often better than either.
         clean_below: what inference does with the mattes by default, see ``networks.cleaning``; 0 = nothing.
+        drop_far: whether inference drops pieces far from the mask by default, see ``networks.cleaning``.
         mutual_guidance: ``False`` hides the masks of the others from the network, which is then guided by each target
             alone, the first of the paper's ablations.
     """
@@ -48,13 +49,14 @@ class InstMatt(nn.Module):
         self_refine_width2: int = 15,
         mutual_guidance: bool = True,
         clean_below: float = 0.0,
+        drop_far: bool = False,
         refine_iterations: int = 2,
         refine_share: float = 1.0,
     ) -> None:
         super().__init__()
         self.width = width
         self.mutual_guidance = mutual_guidance
-        self.clean_below = clean_below
+        self.clean_below, self.drop_far = clean_below, drop_far
         self.refine_iterations = refine_iterations
         self.refine_share = refine_share
         self.self_refine_widths = (self_refine_width1, self_refine_width2)

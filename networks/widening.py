@@ -43,6 +43,7 @@ def widened(narrow: InstMatt, *, noise: float = 0.5, seed: int = 0) -> InstMatt:
         self_refine_width2=width2,
         mutual_guidance=narrow.mutual_guidance,
         clean_below=narrow.clean_below,
+        drop_far=narrow.drop_far,
         refine_iterations=narrow.refine_iterations,
         refine_share=narrow.refine_share,
     )

@@ -19,7 +19,7 @@ from misc.errors import InputError
 from misc.files import write_text
 from misc.logger import RunLogger, environment
 from networks import InstMatt
-from networks.checkpoint import describe, few, load_network, read_checkpoint
+from networks.checkpoint import describe, few, load_network, load_refiner, read_checkpoint
 from networks.imagenet import load_imagenet_encoder
 from trainer.checkpoint import BEST, LAST, TrainingState
 from trainer.compiler import require_compiler
@@ -40,6 +40,7 @@ def build_network(model: Any, *, refiner: bool) -> InstMatt:
         self_refine_width2=model.self_refine_width2,
         mutual_guidance=model.mutual_guidance,
         clean_below=model.clean_below,
+        drop_far=model.drop_far,
         refine_iterations=model.refine_iterations,
         refine_share=model.refine_share,
     )
@@ -50,7 +51,8 @@ def initial_weights(network: InstMatt, model: Any, *, stage: int) -> None:
 
     Raises:
         FileNotFoundError: no such file.
-        InputError: stage 2 without ``model.pretrain``, or a file that does not fit.
+        InputError: stage 2 without ``model.pretrain``, ``model.pretrain_refiner`` in stage 1, or a file that does not
+            fit.
     """
     if model.imagenet_pretrain:
         load_imagenet_encoder(network, model.imagenet_pretrain_path)
@@ -62,6 +64,10 @@ def initial_weights(network: InstMatt, model: Any, *, stage: int) -> None:
         raise InputError(
             'model.pretrain: found "", expected a checkpoint of stage 1: stage 2 refines a trained network'
         )
+    if model.pretrain_refiner:
+        if stage == 1:
+            raise InputError('model.pretrain_refiner: expected "" in stage 1, which trains no refiner')
+        load_refiner(network, read_checkpoint(model.pretrain_refiner), source=model.pretrain_refiner)
 
 
 def evaluate(config: Any, *, checkpoint: str, device: torch.device) -> ImqCounts:

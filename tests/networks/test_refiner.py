@@ -69,16 +69,18 @@ def test_regions_get_what_the_whole_gets(iterations: int, monkeypatch: pytest.Mo
 
 def test_refinement_is_what_the_checkpoint_was_made_for(tmp_path: Path) -> None:
     network = small_network()
-    config = {"model": {"arch": {"width": network.width}, "refine_iterations": 1, "refine_share": 0.5}}
+    config = {
+        "model": {"arch": {"width": network.width}, "refine_iterations": 1, "refine_share": 0.5, "drop_far": True}
+    }
     path = tmp_path / "one.pth"
     write_checkpoint(path, {"state_dict": to_published(network.state_dict()), "config": config})
     loaded = network_from_checkpoint(path)
-    assert (loaded.refine_iterations, loaded.refine_share) == (1, 0.5)
+    assert (loaded.refine_iterations, loaded.refine_share, loaded.drop_far) == (1, 0.5, True)
     for given in (path, loaded):
         predictor = Predictor(given, device="cpu")
-        assert (predictor.refine_iterations, predictor.refine_share) == (1, 0.5)
-    asked = Predictor(path, device="cpu", refine_iterations=3, refine_share=0.75)
-    assert (asked.refine_iterations, asked.refine_share) == (3, 0.75)
+        assert (predictor.refine_iterations, predictor.refine_share, predictor.drop_far) == (1, 0.5, True)
+    asked = Predictor(path, device="cpu", refine_iterations=3, refine_share=0.75, drop_far=False)
+    assert (asked.refine_iterations, asked.refine_share, asked.drop_far) == (3, 0.75, False)
     write_checkpoint(path, {"state_dict": to_published(network.state_dict())})
     published = Predictor(path, device="cpu")
-    assert (published.refine_iterations, published.refine_share) == (2, 1.0)
+    assert (published.refine_iterations, published.refine_share, published.drop_far) == (2, 1.0, False)
