@@ -1,6 +1,6 @@
 """Make a small file for sharing out of a training checkpoint.
 
-    python -m misc.export_checkpoint runs/checkpoints/InstMatt-S-stage2/last.pth checkpoints/instmatt-s.pth
+    python -m misc.export_checkpoint runs/checkpoints/InstMatt-S-refiner/last.pth checkpoints/instmatt-s.pth
 
 Keeps the weights (matrices in half precision, everything else in single) and the resolved configuration without its
 paths; leaves out what only training needs. Any loader of the published layout reads the result.
@@ -49,8 +49,10 @@ def without_paths(config: dict[str, Any]) -> dict[str, Any]:
         elif key in ("people", "backgrounds"):
             data[key] = [Path(folder).name for folder in value]
     kept.pop("log", None)
-    if "model" in kept and kept["model"].get("pretrain"):
-        kept["model"]["pretrain"] = Path(kept["model"]["pretrain"]).name
+    model = kept.get("model", {})
+    for key in ("pretrain", "pretrain_refiner", "imagenet_pretrain_path"):
+        if model.get(key):
+            model[key] = Path(model[key]).name
     return kept
 
 

@@ -16,7 +16,12 @@ def test_the_small_file_gives_the_same_mattes_and_knows_its_settings(run: Callab
     big, small = tmp_path / "big.pth", tmp_path / "small.pth"
     state = to_published(small_network().state_dict())
     config = {
-        "model": {"arch": {"width": 0.125}, "pretrain": "/home/somebody/stage1.pth", "self_refine_width1": 20},
+        "model": {
+            "arch": {"width": 0.125},
+            "pretrain": "/home/somebody/stage1.pth",
+            "pretrain_refiner": "/home/somebody/stage2.pth",
+            "self_refine_width1": 20,
+        },
         "data": {"people": ["/home/somebody/people"], "train_alpha": "/home/somebody/alpha.txt", "crop_size": 96},
         "log": {"logging_path": "/home/somebody"},
     }
