@@ -267,8 +267,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.pth"
-        model = {"refine_iterations": network.refine_iterations, "refine_share": network.refine_share}
-        config = {"model": {"arch": {"width": network.width}, **model}}
+        config = {"model": {"arch": {"width": network.width}, **network.settings}}
         write_checkpoint(file, {"state_dict": to_published(network.state_dict()), "config": config})
         for people in options.people:
             rows += measure(network, people, options)

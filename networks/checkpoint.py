@@ -19,7 +19,7 @@ from torch import Tensor
 
 from misc.errors import InputError
 from misc.files import atomic_path, no_room
-from networks.instmatt import InstMatt
+from networks.instmatt import SETTINGS, InstMatt
 from networks.layers import scaled
 
 _OURS_TO_PUBLISHED = (
@@ -28,16 +28,6 @@ _OURS_TO_PUBLISHED = (
     (".parametrizations.weight.0._v", ".module.weight_v"),
 )
 _STEM = "encoder.conv1.module.weight_bar"
-# Keys of the configuration's section ``model`` that are arguments of ``InstMatt``.
-_INFERENCE_KEYS = (
-    "self_refine_width1",
-    "self_refine_width2",
-    "mutual_guidance",
-    "refine_iterations",
-    "refine_share",
-    "clean_below",
-    "drop_far",
-)
 _CODE = "encoder.layer_bottleneck.0.conv1.module.weight_bar"
 
 
@@ -165,9 +155,8 @@ def describe(checkpoint: Mapping[str, Any], *, source: str | Path) -> dict[str, 
     """Width and presence of a refiner, read off the shapes.
 
     Returns:
-        Keyword arguments of ``InstMatt``: ``width``, ``refiner``, and where the file records them the fusion widths,
-        ``mutual_guidance`` and the defaults of inference: ``refine_iterations``, ``refine_share``, ``clean_below``,
-        ``drop_far``.
+        Keyword arguments of ``InstMatt``: ``width``, ``refiner``, and those of ``networks.instmatt.SETTINGS`` that
+        the file records.
 
     Raises:
         InputError: not an InstMatt checkpoint.
@@ -182,7 +171,7 @@ def describe(checkpoint: Mapping[str, Any], *, source: str | Path) -> dict[str, 
     found["width"] = model.get("arch", {}).get("width")
     if found["width"] is None:
         found["width"] = _width_of(state)
-    found.update({key: model[key] for key in _INFERENCE_KEYS if key in model})
+    found.update({key: model[key] for key in SETTINGS if key in model})
     return found
 
 

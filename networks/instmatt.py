@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,16 @@ from networks.refiner import MultiInstanceRefiner, refine
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 STRIDE = 32  # height and width have to be multiples of this
+# Arguments of ``InstMatt`` that change no weight; keys of the section ``model`` of a configuration have the same names.
+SETTINGS = (
+    "self_refine_width1",
+    "self_refine_width2",
+    "mutual_guidance",
+    "refine_iterations",
+    "refine_share",
+    "clean_below",
+    "drop_far",
+)
 
 
 def normalise(image: Tensor) -> Tensor:
@@ -64,6 +76,12 @@ class InstMatt(nn.Module):
         self.aspp = ASPP(width=width)
         self.decoder = Decoder(width=width)
         self.refiner = MultiInstanceRefiner(width=width) if refiner else None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments named in ``SETTINGS``, as they are now."""
+        widths = dict(zip(("self_refine_width1", "self_refine_width2"), self.self_refine_widths))
+        return {name: widths[name] if name in widths else getattr(self, name) for name in SETTINGS}
 
     def forward(self, image: Tensor, guidance: Tensor) -> TriMattes:
         """Predict the tri-mattes of N instances at three scales.

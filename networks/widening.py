@@ -35,18 +35,7 @@ def widened(narrow: InstMatt, *, noise: float = 0.5, seed: int = 0) -> InstMatt:
     """
     if noise < 0:
         raise ValueError(f"noise: found {noise}, expected at least 0")
-    width1, width2 = narrow.self_refine_widths
-    wide = InstMatt(
-        width=2 * narrow.width,
-        refiner=narrow.refiner is not None,
-        self_refine_width1=width1,
-        self_refine_width2=width2,
-        mutual_guidance=narrow.mutual_guidance,
-        clean_below=narrow.clean_below,
-        drop_far=narrow.drop_far,
-        refine_iterations=narrow.refine_iterations,
-        refine_share=narrow.refine_share,
-    )
+    wide = InstMatt(width=2 * narrow.width, refiner=narrow.refiner is not None, **narrow.settings)
     generator = torch.Generator().manual_seed(seed)
     layers: dict[str, Any] = dict(narrow.named_modules())
     partners: dict[str, Any] = dict(wide.named_modules())

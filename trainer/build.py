@@ -21,6 +21,7 @@ from misc.logger import RunLogger, environment
 from networks import InstMatt
 from networks.checkpoint import describe, few, load_network, load_refiner, read_checkpoint
 from networks.imagenet import load_imagenet_encoder
+from networks.instmatt import SETTINGS
 from trainer.checkpoint import BEST, LAST, TrainingState
 from trainer.compiler import require_compiler
 from trainer.loader import StepSampler, training_batches
@@ -33,17 +34,7 @@ from trainer.validate import quality_table, validate
 
 def build_network(model: Any, *, refiner: bool) -> InstMatt:
     """The network that the ``model`` section describes, freshly initialised."""
-    return InstMatt(
-        width=model.arch.width,
-        refiner=refiner,
-        self_refine_width1=model.self_refine_width1,
-        self_refine_width2=model.self_refine_width2,
-        mutual_guidance=model.mutual_guidance,
-        clean_below=model.clean_below,
-        drop_far=model.drop_far,
-        refine_iterations=model.refine_iterations,
-        refine_share=model.refine_share,
-    )
+    return InstMatt(width=model.arch.width, refiner=refiner, **{name: model[name] for name in SETTINGS})
 
 
 def initial_weights(network: InstMatt, model: Any, *, stage: int) -> None:

@@ -41,7 +41,7 @@ def test_only_far_pieces_that_can_be_seen_are_dropped() -> None:
     grass[60:64, 140:144] = 0.7
     grass[60:64, 144] = 0.08  # its soft edge
     dropped = drop_far(grass, mask)
-    assert not dropped[57:67, 137:147][2:-2, 2:-2].any()
+    assert not dropped[59:65, 139:145].any()
     changed = dropped != kept
     assert changed[60:64, 140:145].all() and changed.sum() <= 12 * 12  # and a rim of 4 pixels
     assert grass[60, 140] == np.float32(0.7)  # the input is left alone
