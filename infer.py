@@ -382,4 +382,4 @@ def report(
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, leave=distributed.leave)

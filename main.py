@@ -64,4 +64,4 @@ def _work(options: argparse.Namespace, config: Any, device: torch.device) -> int
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(main, leave=distributed.leave)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -106,10 +108,26 @@ def lost_processes() -> Iterator[None]:
 def stop() -> None:
     """Leave the process group, if there is one, after work that went well.
 
-    A process that failed just ends: others may wait for it in an exchange, and orderly leave may wait for them.
+    A process that failed does without, see ``leave``: others may wait for it in an exchange, and orderly leave may wait
+    for them.
     """
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def leave(status: int) -> None:
+    """End this process with an exit status, at once where it is still in the process group because it failed.
+
+    The interpreter's own farewell is left out then, for gloo's threads may call into it while it closes, and Python
+    below 3.14 then aborts the process (SIGABRT in place of the exit status).
+    """
+    if not dist.is_initialized():
+        sys.exit(status)
+    for child in multiprocessing.active_children():  # of the data loader
+        child.terminate()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def rank() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -17,7 +18,7 @@ class RunError(RuntimeError):
     """Work that began and cannot go on, such as a loss that is no longer finite. The message is one line."""
 
 
-def run_script(main: Callable[[], int | None]) -> None:
+def run_script(main: Callable[[], int | None], *, leave: Callable[[int], Any] = sys.exit) -> None:
     """Run a script's main function and leave with its exit status.
 
     Input faults (``InputError`` and ``OSError``: missing file, no permission) become one line on standard error and
@@ -26,6 +27,7 @@ def run_script(main: Callable[[], int | None]) -> None:
 
     Args:
         main: the script; returns an exit status, ``None`` for 0.
+        leave: ends the process with an exit status; a script of several processes passes ``misc.distributed.leave``.
     """
     try:
         status = main() or 0
@@ -38,7 +40,7 @@ def run_script(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
-    sys.exit(status)
+    leave(status)
 
 
 def describe_os_error(error: OSError) -> str:

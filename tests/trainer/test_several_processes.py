@@ -224,6 +224,7 @@ BROKEN = """
 import math, os, sys
 sys.path.insert(0, os.getcwd())
 import main
+from misc import distributed
 from misc.errors import run_script
 from trainer.tasks import MattingLoss
 
@@ -234,7 +235,7 @@ def not_finite_in_process_1(self, *arguments):
     return {name: factor * value for name, value in plain(self, *arguments).items()}
 
 MattingLoss.forward = not_finite_in_process_1
-run_script(main.main)
+run_script(main.main, leave=distributed.leave)
 """
 
 
