@@ -98,7 +98,8 @@ class Grid:
         """
         for name, extra in STAGE1.items():
             self._train(1, name, extra)
-        self._train(2, "refined", [f"model.pretrain={self.checkpoint('base')}"])
+        base = f"model.pretrain={self.checkpoint('base')}"
+        self._train(2, "refined", [base, "model.pretrain_refiner="])  # an untaught refiner, whatever the recipe says
 
     def _train(self, stage: int, name: str, extra: Sequence[str]) -> None:
         print(f"== training {name}", file=sys.stderr, flush=True)

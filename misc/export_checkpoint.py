@@ -85,12 +85,11 @@ def main(arguments: list[str] | None = None) -> int:
     config = without_paths(checkpoint.get("config") or {})
     if options.clean_below is not None:
         check_below(options.clean_below)
-        config.setdefault("model", {})["clean_below"] = options.clean_below
     if options.refine_share is not None:
         check_share(options.refine_share)
-        config.setdefault("model", {})["refine_share"] = options.refine_share
-    if options.drop_far is not None:
-        config.setdefault("model", {})["drop_far"] = options.drop_far
+    for name in ("clean_below", "refine_share", "drop_far"):
+        if (value := getattr(options, name)) is not None:
+            config.setdefault("model", {})[name] = value
     write_checkpoint(
         options.output,
         {
