@@ -1,6 +1,7 @@
 """Make a small file for sharing out of a training checkpoint.
 
     python -m misc.export_checkpoint runs/checkpoints/InstMatt-S-refiner/last.pth checkpoints/instmatt-s.pth
+    python -m misc.export_checkpoint STAGE1.pth OUTPUT.pth --refiner STAGE2.pth    # the refiner of another file
 
 Keeps the weights (matrices in half precision, everything else in single) and the resolved configuration without its
 paths; leaves out what only training needs. Any loader of the published layout reads the result.
@@ -9,6 +10,7 @@ paths; leaves out what only training needs. Any loader of the published layout r
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,11 +58,44 @@ def without_paths(config: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def with_refiner(
+    base: dict[str, Any], refined: dict[str, Any], *, base_source: str | Path, refiner_source: str | Path
+) -> dict[str, Any]:
+    """The base network of one checkpoint and the refiner of another, with how the latter is used.
+
+    The refiner sees photograph and mattes only, no features of the base network, so it can move on without a step of
+    training; whether it serves the other base network as well has to be measured.
+
+    Args:
+        base: as ``read_checkpoint`` returns it; a refiner in it is replaced.
+        refined: of stage 2, of the same width.
+        base_source: the files, for the error message.
+        refiner_source: likewise.
+
+    Raises:
+        InputError: no refiner in ``refined``, or one of another width.
+    """
+    from networks.checkpoint import describe, load_network, load_refiner, to_published
+    from networks.instmatt import InstMatt
+
+    network = InstMatt(**describe(base, source=base_source) | {"refiner": True})
+    load_network(network, base, source=base_source, base_only=True)
+    load_refiner(network, refined, source=refiner_source)
+    config = copy.deepcopy(base.get("config") or {})
+    model = config.setdefault("model", {})
+    described = describe(refined, source=refiner_source)
+    model.update({name: described[name] for name in ("refine_iterations", "refine_share") if name in described})
+    model.setdefault("arch", {}).update(width=network.width, refiner="multi_inst_refiner")
+    model["pretrain_refiner"] = str(refiner_source)
+    return {**base, "state_dict": to_published(network.state_dict()), "stage": 2, "config": config}
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Make a small file for sharing out of a training checkpoint.")
     parser.add_argument("checkpoint", type=Path, help="of stage 1 or 2")
     parser.add_argument("output", type=Path, help="file to write")
+    parser.add_argument("--refiner", type=Path, help="take the refiner of this checkpoint, of the same width")
     parser.add_argument("--clean-below", type=float, help="store this as model.clean_below: see infer.py --clean-below")
     parser.add_argument(
         "--refine-share", type=float, help="store this as model.refine_share: see infer.py --refine-share"
@@ -82,6 +117,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     checkpoint = read_checkpoint(options.checkpoint)
     described_network(checkpoint, source=options.checkpoint)  # says what is wrong with the file, if anything
+    if options.refiner is not None:
+        refined = read_checkpoint(options.refiner)
+        checkpoint = with_refiner(checkpoint, refined, base_source=options.checkpoint, refiner_source=options.refiner)
     config = without_paths(checkpoint.get("config") or {})
     if options.clean_below is not None:
         check_below(options.clean_below)

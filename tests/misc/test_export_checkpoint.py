@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from infer import Predictor
 from networks.checkpoint import read_checkpoint, to_published, write_checkpoint
+from networks.instmatt import InstMatt
 from tests.conftest import small_network
 
 
@@ -54,12 +56,39 @@ def test_the_small_file_gives_the_same_mattes_and_knows_its_settings(run: Callab
     assert not ((cleaning(image, masks) > 0) & (cleaning(image, masks) <= 0.02)).any()
 
 
+def test_base_network_and_refiner_of_two_files(run: Callable, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    network = InstMatt(width=0.125, refiner=True)
+    taught = to_published(network.state_dict())
+    settings = {"arch": {"width": 0.125}, "refine_iterations": 1, "refine_share": 0.25}
+    write_checkpoint(
+        tmp_path / "refined.pth", {"iter": 3, "stage": 2, "state_dict": taught, "config": {"model": settings}}
+    )
+    base = to_published(InstMatt(width=0.125, refiner=False).state_dict())
+    config = {"model": {"arch": {"width": 0.125, "refiner": ""}, "refine_share": 1.0}}
+    write_checkpoint(tmp_path / "base.pth", {"iter": 9, "stage": 1, "state_dict": base, "config": config})
+    joined = tmp_path / "joined.pth"
+    done = run("-m", "misc.export_checkpoint", tmp_path / "base.pth", joined, "--refiner", tmp_path / "refined.pth")
+    assert done.returncode == 0, done.stderr
+    checkpoint = read_checkpoint(joined)
+    assert (checkpoint["iter"], checkpoint["stage"]) == (9, 2)
+    for name, tensor in checkpoint["state_dict"].items():
+        origin = taught if name.startswith("refiner.") else base
+        assert torch.allclose(tensor.float(), origin[name].float(), rtol=1e-3, atol=1e-6), name
+    ready = Predictor(joined, device="cpu")
+    assert ready.network.refiner is not None
+    assert (ready.network.refine_iterations, ready.refine_share) == (1, 0.25)
+
+
 def test_bad_input_is_one_line(run: Callable, tmp_path: Path, small_checkpoint: Path) -> None:
     output = tmp_path / "out.pth"
+    base = {"iter": 0, "state_dict": to_published(InstMatt(width=0.125, refiner=False).state_dict())}
+    write_checkpoint(tmp_path / "base.pth", base)
     for arguments, words in (
         ([tmp_path / "none.pth", output], "none.pth: no such checkpoint"),
         ([small_checkpoint, output, "--clean-below", "0.7"], "--clean-below: found 0.7"),
         ([small_checkpoint, output, "--refine-share", "-1"], "--refine-share: found -1"),
+        ([small_checkpoint, output, "--refiner", tmp_path / "base.pth"], "base.pth: no refiner in it"),
     ):
         done = run("-m", "misc.export_checkpoint", *arguments)
         assert done.returncode == 2 and words in done.stderr and len(done.stderr.splitlines()) == 1
