@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from infer import SHIPPED, Predictor
 from networks import InstMatt
 from networks.checkpoint import network_from_checkpoint
+from networks.predictor import SHIPPED, Predictor
 
 dependencies = ["torch", "cv2", "numpy", "toml", "easydict", "tqdm"]
 
@@ -15,7 +15,7 @@ def instmatt_s(**options: Any) -> Predictor:
     """InstMatt-S with its weights: (H, W, 3) photograph and (K, H, W) rough masks to (K, H, W) mattes.
 
     Args:
-        options: of ``infer.Predictor``, such as ``device="cuda"`` or ``precision="auto"``.
+        options: of ``networks.predictor.Predictor``, such as ``device="cuda"`` or ``precision="auto"``.
     """
     return Predictor(SHIPPED, **options)
 

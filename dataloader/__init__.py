@@ -1,1 +1,1 @@
-"""From filelists to batches: pairing, augmentation, tri-masks, and the geometry of inference."""
+"""From cut-outs, photographs and filelists to batches, and the commands that make and check data sets."""

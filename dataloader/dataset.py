@@ -12,13 +12,12 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from dataloader.batch import Sample
-from dataloader.filelists import ImageRecord, pair_test, pair_training, read_filelist
-from dataloader.mask_noise import CutMask, MaskNoise
-from dataloader.photo_noise import RealWorldNoise
+from dataloader.noise import CutMask, MaskNoise, RealWorldNoise
 from dataloader.scenes import FileScenes, SceneSource, composed_scenes
 from dataloader.targets import FormTargets
 from dataloader.transforms import CropOnUnknown, MatchMasks, MergeMasks, RandomAffine, SelectEach, SelectSubset
 from misc.errors import InputError, describe_os_error
+from misc.filelists import ImageRecord, pair_test, pair_training, read_filelist
 
 # Scene -> Scene up to FormTargets (Scene -> Sample), then Sample -> Sample.
 Transform = Callable[[Any, np.random.Generator], Any]

@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dataloader.filelists import ImageRecord
+from dataloader.compose.compose import ComposeParams
+from dataloader.compose.draw import Recipe, draw, require_cast
+from dataloader.compose.sources import CutoutCache, Person, find_backgrounds, find_people, split_sources
 from dataloader.transforms import Scene
-from misc.compose import ComposeParams
 from misc.errors import InputError
-from misc.image_io import read_alpha, read_image, read_mask
-from misc.recipe import Recipe, draw, require_cast
-from misc.sources import CutoutCache, Person, find_backgrounds, find_people, split_sources
+from misc.filelists import ImageRecord
+from misc.images import read_alpha, read_image, read_mask
 
 
 class SceneSource(Protocol):
@@ -31,7 +31,7 @@ class FileScenes:
     """The scenes of a list of records; every epoch has the same.
 
     Args:
-        records: as :func:`dataloader.filelists.pair_training` makes them.
+        records: as :func:`misc.filelists.pair_training` makes them.
     """
 
     def __init__(self, records: Sequence[ImageRecord]) -> None:
@@ -51,7 +51,7 @@ class FileScenes:
 
 
 class ComposedScenes:
-    """Composites of cut-outs and backgrounds, new ones in every epoch, made as ``misc.synthesize`` makes them.
+    """Composites of cut-outs and backgrounds, new ones in every epoch, made as ``dataloader.synthesize`` makes them.
 
     Only photographs are missing: nothing is written, so nothing is compressed.
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from dataloader.batch import Sample
-from dataloader.guidance import tri_masks
-from dataloader.mask_noise import MaskNoise, ellipse
+from dataloader.noise import MaskNoise, ellipse
 from dataloader.transforms import SURE, Scene
+from networks.guidance import tri_masks
 
 
 class FormTargets:
@@ -19,7 +19,7 @@ class FormTargets:
     Alphas of a group add; its colours are their alpha-weighted means; its mask is the maximum.
 
     Where the masks of target and reference overlap, the background mask is -1, as in inference (see
-    :func:`dataloader.guidance.tri_masks`), not 0 as the published training has it. Detector masks of real photographs
+    :func:`networks.guidance.tri_masks`), not 0 as the published training has it. Detector masks of real photographs
     overlap where it matters most, between touching people: 1.4 % of the pixels of 24 photographs (up to 21 % of one),
     0.1 % of those of 40 composites with imitated masks. A network trained on 0 would meet -1 for the first time there.
     The -1 marks the overlap of the masks before noise, which perturbs each channel for itself. What training does not

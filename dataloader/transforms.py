@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from dataloader.mask_noise import ellipse, mask_from_alpha
-from misc.detector_masks import merge_neighbour
+from dataloader.compose.detector_masks import merge_neighbour
+from dataloader.noise import ellipse, mask_from_alpha
 
 SURE = 0.5 / 255  # an alpha this near to 0 or 1 is 0 or 1 in 8 bits
 
@@ -106,7 +106,9 @@ def _ious(support: Array, masks: list[Array], areas: list[int]) -> list[float]:
 
 
 class MergeMasks:
-    """With some probability one mask also covers a person beside it, see :func:`misc.detector_masks.merge_neighbour`.
+    """With some probability one mask also covers a person beside it.
+
+    See :func:`dataloader.compose.detector_masks.merge_neighbour`.
 
     Args:
         probability: that it happens to a scene.

@@ -11,9 +11,9 @@ from pathlib import Path
 if not __package__:  # run as a file: this folder is not where imports start
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from evaluation import report, tables
 from evaluation.folders import some
 from evaluation.protocols import PROTOCOLS, THRESHOLDS, TRIMAP_WIDTH
+from evaluation.report import html, tables
 from evaluation.runner import Evaluation, Options, evaluate_folders
 from misc.errors import InputError, run_script
 from misc.files import write_text
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.csv is not None:
         write_text(args.csv, tables.to_csv(evaluation, thresholds))
     if args.html is not None:
-        page = report.html_report(evaluation, thresholds, images=args.images, worst=args.worst)
+        page = html.html_report(evaluation, thresholds, images=args.images, worst=args.worst)
         write_text(args.html, page)
     return 0
 

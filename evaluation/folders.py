@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from evaluation.cutout import Cutout
+from evaluation.sparse import Cutout
 from misc.errors import InputError
-from misc.image_io import read_alpha, read_mask
+from misc.images import read_alpha, read_mask
 
 SUFFIX = ".png"
 

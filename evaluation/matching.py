@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from evaluation.cutout import Box, Cutout
+from evaluation.sparse import Box, Cutout
 
 
 def iou_matrix(preds: Sequence[Cutout], gts: Sequence[Cutout]) -> np.ndarray:

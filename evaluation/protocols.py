@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evaluation.errors import ErrorSums
+from evaluation.measures import ErrorSums
 
 THRESHOLDS = (0.5, 0.75)  # IoU at which a pair is a true positive, unless asked otherwise
 TRIMAP_WIDTH = 25  # pixels; of the ellipse that makes an unknown band from a true alpha

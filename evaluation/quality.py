@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evaluation.cutout import Cutout
-from evaluation.errors import ErrorSums, region_errors, union_errors, unknown_band, whole_errors
 from evaluation.matching import assign, iou_matrix
+from evaluation.measures import ErrorSums, region_errors, union_errors, unknown_band, whole_errors
 from evaluation.protocols import PROTOCOLS, THRESHOLDS, TRIMAP_WIDTH, Protocol
+from evaluation.sparse import Cutout
 
 
 @dataclass(frozen=True)

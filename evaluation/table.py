@@ -18,13 +18,13 @@ import numpy as np
 if not __package__:  # run as a file: this folder is not where imports start
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from evaluation import tables
 from evaluation.compare import additive_counts, bootstrap, interval, quotients
 from evaluation.folders import alpha_files, some
+from evaluation.report import tables
 from evaluation.runner import Options, evaluate_folders
 from misc.errors import InputError, run_script
 from misc.files import write_text
-from misc.image_io import read_alpha
+from misc.images import read_alpha
 from misc.regions import contact_map
 
 MEASURES = ("MAD", "MSE", "Grad", "Conn")  # IMQ's first four columns of additive counts

@@ -1,1 +1,1 @@
-"""Leaves: image files, command-line habits, seeding, logging, pictures, and the scripts round the network."""
+"""The ground: files, pictures, devices, processes, detectors, and the commands that need nothing above them."""

@@ -24,7 +24,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from misc.cleaning import check_below, clean_matte
 from misc.errors import InputError, RunError, run_script
+from misc.filelists import load_record, pair_inference
 from misc.outputs import Outputs
 
 METHODS = ("cf", "knn", "lkm")
@@ -125,7 +127,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     Raises:
         InputError: a value out of range.
     """
-    from networks.cleaning import check_below
 
     parser = argparse.ArgumentParser(description="A classical baseline: trimaps from rough masks, alphas by pymatting.")
     add = parser.add_argument
@@ -139,7 +140,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--clean-below",
         type=float,
         default=0.0,
-        help="alphas up to this become 0, and specks far from the mask go, see networks/cleaning.py (default: neither)",
+        help="alphas up to this become 0, and specks far from the mask go, see misc/cleaning.py (default: neither)",
     )
     add("--limit", type=int, help="only the first N photographs")
     add("--seconds", action="store_true", help="print the median time per person")
@@ -162,7 +163,6 @@ def solve_person(
     options: argparse.Namespace,
 ) -> np.ndarray:
     """Matte of person ``number``, (H, W) float32 in [0, 1], as the command line asks for it; masks (K, H, W) bool."""
-    from networks.cleaning import clean_matte
 
     trimap = trimap_of(masks, number, band=options.band)
     alpha = matte(image, trimap, solve, max_side=options.max_side)
@@ -171,8 +171,6 @@ def solve_person(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    from dataloader.filelists import pair_inference
-    from dataloader.inference import load_record
 
     options = parse(arguments)
     solve = solver(options.method)

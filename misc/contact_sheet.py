@@ -15,7 +15,6 @@ import html
 import importlib.util
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -26,12 +25,10 @@ from tqdm import tqdm
 
 from misc import cutouts, visualize
 from misc.errors import InputError, run_script
+from misc.filelists import InferenceRecord, pair_inference
 from misc.files import write_text
-from misc.image_io import read_alpha, read_image, write_image
+from misc.images import read_alpha, read_image, write_image
 from misc.regions import Window, contact_window, hair_window
-
-if TYPE_CHECKING:
-    from dataloader.filelists import InferenceRecord
 
 HEIGHT = 240  # of a row, pixels
 MOST_ROWS = 250  # a JPEG is at most 65 535 pixels high
@@ -199,7 +196,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    from dataloader.filelists import pair_inference
 
     options = parse(arguments)
     records, left_out = pair_inference(options.images, options.masks)

@@ -27,7 +27,7 @@ from misc import visualize
 from misc.contact_sheet import read_alphas
 from misc.errors import RunError, run_script
 from misc.files import write_text
-from misc.image_io import read_image, write_image
+from misc.images import read_image, write_image
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = Path("datasets/sample")
@@ -73,7 +73,7 @@ class Demo:
         """Composites to train or to test on; nobody is in both."""
         count = TRAIN_IMAGES if split == "train" else TEST_IMAGES
         self.command(
-            f"compose the {split} set", "-m", "misc.synthesize", "--people", SAMPLE / "people",
+            f"compose the {split} set", "-m", "dataloader.synthesize", "--people", SAMPLE / "people",
             "--backgrounds", SAMPLE / "backgrounds", "--output", self.folder / "data" / split, "--images", count,
             "--size", LONGER_SIDE, "--people-per-image", "2-3", "--split", split, "--test-fraction", 0.25,
             "--seed", 1, "--workers", 2,

@@ -20,6 +20,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from misc.errors import InputError, run_script
+from misc.filelists import pair_inference, pair_test, pair_training, write_filelist
 
 
 def inference_lists(
@@ -41,7 +42,6 @@ def inference_lists(
         FileNotFoundError: no such folder.
         InputError: nothing to pair, or two photographs of one name.
     """
-    from dataloader.filelists import pair_inference, write_filelist
 
     for folder in (image_dir, mask_dir):
         _require_folder(folder)
@@ -83,7 +83,6 @@ def training_lists(
         FileNotFoundError: no such folder.
         InputError: a file has no partner, or only one of ``fg_dir`` and ``bg_dir`` is given.
     """
-    from dataloader.filelists import pair_test, pair_training, write_filelist
 
     alphas, masks = _list(alpha_dir, ("png",), nested=True), _list(mask_dir, (mask_ext,), nested=True)
     images = _list(image_dir, (image_ext,))

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from misc.detectors import Detector, build_detector, select
 from misc.errors import InputError, run_script
-from misc.image_io import read_image, write_image
+from misc.images import read_image, write_image
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from misc.cutouts import composite, cut_out
-from misc.image_io import to_uint8, write_image
+from misc.images import to_uint8, write_image
 
 
 class Matted(Protocol):

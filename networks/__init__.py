@@ -1,4 +1,4 @@
-"""The InstMatt network and its checkpoints."""
+"""The InstMatt network: from guidance to mattes, its checkpoints, and ``Predictor``."""
 
 from networks.instmatt import InstMatt
 

@@ -46,8 +46,8 @@ class InstMatt(nn.Module):
         refine_iterations: most iterations of the refiner in inference by default.
         refine_share: how much of the refined alpha goes into the matte by default, in [0, 1]; the rest is that of
             stage 1. 1 as published; the mean of two estimates is often better than either.
-        clean_below: what inference does with the mattes by default, see ``networks.cleaning``; 0 = nothing.
-        drop_far: whether inference drops pieces far from the mask by default, see ``networks.cleaning``.
+        clean_below: what inference does with the mattes by default, see ``misc.cleaning``; 0 = nothing.
+        drop_far: whether inference drops pieces far from the mask by default, see ``misc.cleaning``.
         mutual_guidance: ``False`` hides the masks of the others from the network, which is then guided by each target
             alone, the first of the paper's ablations.
     """

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from misc.errors import InputError
+from networks.cover import Rect, cover, touched_cells
 from networks.decoder import to_alpha
 from networks.layers import leaky_relu, scaled
-from networks.tiles import Rect, cover, touched_cells
 
 GRID = 10  # distance of candidate windows, pixels
 MIN_DISAGREEMENT = 0.01  # weakest disagreement worth a window
@@ -192,7 +192,7 @@ def refine_window(
 
 
 REACH = 4  # receptive field of the refiner to each side, pixels; less than BORDER
-# Of the rectangles computed in a window, pixels: see ``networks.tiles.cover``; measured on two CPU cores.
+# Of the rectangles computed in a window, pixels: see ``networks.cover.cover``; measured on two CPU cores.
 PART_CELL, PART_STEP, PART_LARGEST = 16, 1300, 192
 
 

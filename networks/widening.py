@@ -3,15 +3,27 @@
 Every channel is doubled. Two copies of a channel enter the next convolution with the weights W/2 + N and W/2 − N, with
 N drawn at random: the sum is what it was, and from the first step on the copies learn different things. The spectral
 norm of a wider weight is another than that of the narrow one, which the batch norm behind takes up.
+
+    python -m networks.widening checkpoints/instmatt-s.pth runs/instmatt-wide.pth
+
+A network of the paper's width then trains on from where InstMatt-S stands (``model.pretrain``).
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from misc.errors import InputError, run_script
+from networks.checkpoint import described_network, read_checkpoint, to_published, write_checkpoint
 from networks.instmatt import InstMatt
 from networks.layers import SpectralNorm
 
@@ -111,3 +123,52 @@ def _norm_behind(layers: dict[str, Any], name: str) -> str:
         return f"{parent}.{last.replace('conv', 'bn')}"
     behind = (f"{parent}.{number}" for number in range(int(last) + 1, len(layers[parent])))
     return next(other for other in behind if isinstance(layers[other], nn.BatchNorm2d))
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Start a wide network from a trained narrow one: twice the width, the same mattes."
+    )
+    parser.add_argument("checkpoint", type=Path, help="of stage 1 or 2")
+    parser.add_argument("output", type=Path, help="file to write, for model.pretrain")
+    parser.add_argument(
+        "--noise", type=float, default=0.5, help="how much the two copies of a channel differ [%(default)s]"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the noise [%(default)s]")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+
+    options = parse(arguments)
+    if not 0 <= options.noise <= 10:
+        raise InputError(f"--noise: found {options.noise}, expected 0 to 10")
+    checkpoint = read_checkpoint(options.checkpoint)
+    narrow = described_network(checkpoint, source=options.checkpoint)
+    try:
+        wide = widened(narrow, noise=options.noise, seed=options.seed)
+    except ValueError as error:
+        raise InputError(f"{options.checkpoint}: {error}") from error
+    config = checkpoint.get("config") or {}
+    config.setdefault("model", {}).setdefault("arch", {})["width"] = wide.width
+    write_checkpoint(
+        options.output,
+        {
+            "iter": 0,
+            "loss": None,
+            "state_dict": to_published(wide.state_dict()),
+            "opt_state_dict": {},
+            "lr_state_dict": {},
+            "stage": checkpoint.get("stage"),
+            "config": config,
+        },
+    )
+    size = sum(parameter.numel() for parameter in wide.parameters()) / 1e6
+    print(f"{options.output}: width {narrow.width:g} to {wide.width:g}, {size:.1f} million parameters")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -78,7 +78,7 @@ def small_set(tmp_path_factory: pytest.TempPathFactory, run: Callable) -> Path:
     """Six composites of 192 pixels made from the sample people, in the five-filelist layout."""
     folder = tmp_path_factory.mktemp("data") / "set"
     done = run(
-        "-m", "misc.synthesize", "--people", SAMPLE / "people", "--backgrounds", SAMPLE / "backgrounds",
+        "-m", "dataloader.synthesize", "--people", SAMPLE / "people", "--backgrounds", SAMPLE / "backgrounds",
         "--output", folder, "--images", 6, "--size", 192, "--people-per-image", "2-3", "--seed", 3,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ import pytest
 
 import main
 from misc.errors import RunError
-from misc.image_io import write_image
+from misc.images import write_image
 from networks.checkpoint import read_checkpoint
 
 LIMITED = (

@@ -13,7 +13,7 @@ import pytest
 import infer
 from infer import Predictor
 from misc.errors import InputError
-from misc.image_io import read_image, read_mask, to_uint8, write_image
+from misc.images import read_image, read_mask, to_uint8, write_image
 from networks.checkpoint import write_checkpoint
 from tests.golden import GOLDEN
 

@@ -12,12 +12,12 @@ import torch
 
 import hubconf
 from config import load_config
-from dataloader.filelists import pair_test, read_filelist
 from infer import SHIPPED, Predictor
-from misc.ablations import score_masks
-from misc.image_io import read_image, read_mask
+from misc.filelists import pair_test, read_filelist
+from misc.images import read_image, read_mask
 from networks.checkpoint import describe, read_checkpoint
 from tests.conftest import ROOT, SAMPLE
+from trainer.ablations import score_masks
 from trainer.validate import validate
 
 
@@ -44,8 +44,8 @@ def test_the_recipe_beside_it_is_what_it_was_trained_with() -> None:
 def composites(tmp_path_factory: pytest.TempPathFactory, run: Callable) -> Path:
     folder = tmp_path_factory.mktemp("composites") / "set"
     done = run(
-        "-m", "misc.synthesize", "--people", SAMPLE / "people", "--backgrounds", SAMPLE / "backgrounds", "--output",
-        folder, "--images", 4, "--size", 512, "--people-per-image", "2-3", "--seed", 11,
+        "-m", "dataloader.synthesize", "--people", SAMPLE / "people", "--backgrounds", SAMPLE / "backgrounds",
+        "--output", folder, "--images", 4, "--size", 512, "--people-per-image", "2-3", "--seed", 11,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return folder

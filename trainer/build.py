@@ -13,7 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 from config import dump_config
 from dataloader.dataset import build_train_dataset, build_validation_records
 from evaluation.quality import ImqCounts
-from infer import Predictor
 from misc import distributed
 from misc.errors import InputError
 from misc.files import write_text
@@ -22,10 +21,11 @@ from networks import InstMatt
 from networks.checkpoint import describe, few, load_network, load_refiner, read_checkpoint
 from networks.imagenet import load_imagenet_encoder
 from networks.instmatt import SETTINGS
-from trainer.checkpoint import BEST, LAST, TrainingState
+from networks.predictor import Predictor
 from trainer.compiler import require_compiler
-from trainer.loader import StepSampler, training_batches
 from trainer.schedule import AdaptiveClip, WeightAverage
+from trainer.state import BEST, LAST, TrainingState
+from trainer.stream import StepSampler, training_batches
 from trainer.sync_bn import convert_sync_batchnorm
 from trainer.tasks import MutualGuidanceTask, RefinementTask
 from trainer.trainer import Trainer

@@ -24,9 +24,9 @@ from misc.device import fast_bf16, peak_memory
 from misc.errors import RunError
 from misc.logger import RunLogger
 from networks.checkpoint import to_published, write_checkpoint
-from trainer.checkpoint import BEST, LAST, TrainingState, keep_step
 from trainer.pictures import strip
 from trainer.schedule import learning_rate
+from trainer.state import BEST, LAST, TrainingState, keep_step
 from trainer.validate import quality_table
 
 STOP_CHECK = 10  # steps between looks at whether some process was asked to stop

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 from tqdm import tqdm
 
-from dataloader.filelists import ImageRecord
-from dataloader.inference import load_record
 from evaluation.quality import ImqCounts, evaluate_image
-from infer import Predictor
 from misc import distributed
 from misc.errors import InputError
-from misc.image_io import read_alpha, to_uint8
+from misc.filelists import ImageRecord, load_record
+from misc.images import read_alpha, to_uint8
+from networks.predictor import Predictor
 
 
 def validate(predictor: Predictor, records: list[ImageRecord]) -> ImqCounts:

@@ -10,9 +10,9 @@ import pytest
 from easydict import EasyDict
 
 from config import load_config
-from dataloader.filelists import write_filelist
 from dataloader.transforms import Scene
-from misc.image_io import write_image
+from misc.filelists import write_filelist
+from misc.images import write_image
 
 
 def _colors(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from dataloader.benchmark import plain_sample
 from dataloader.dataset import build_train_dataset
-from misc.benchmark_dataloader import plain_sample
 
 COUNTS = [1, 2, 3, 4]
 ROUNDS = {1: 150, 2: 80}
@@ -68,14 +68,14 @@ def test_whole_photographs_and_crops_give_the_same_tri_matte_sums(make_data: Cal
 
 
 def test_the_command_prints_a_table_in_which_ours_is_faster(run: Callable):
-    done = run("-m", "misc.benchmark_dataloader", "--images", 1, "--rounds", 1, "--size", 768, "--stage", 2)
+    done = run("-m", "dataloader.benchmark", "--images", 1, "--rounds", 1, "--size", 768, "--stage", 2)
     assert done.returncode == 0, done.stderr
     row = done.stdout.splitlines()[-1]
     assert float(re.search(r"([\d.]+)×", row).group(1)) > 2
 
 
 def test_bad_input_is_one_line(run: Callable, tmp_path):
-    done = run("misc/benchmark_dataloader.py", "--set", tmp_path)
+    done = run("dataloader/benchmark.py", "--set", tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "alpha.txt" in done.stderr

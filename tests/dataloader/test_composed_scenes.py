@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader
 
 from config import dump_config, load_config
 from dataloader.batch import collate
+from dataloader.compose.sources import find_people, label, split_sources
 from dataloader.dataset import build_train_dataset
 from dataloader.scenes import composed_scenes
+from dataloader.synthesize import synthesize
 from misc.errors import InputError
-from misc.image_io import write_image
-from misc.sources import find_people, label, split_sources
-from misc.synthesize import synthesize
+from misc.images import write_image
 
 SAMPLE = Path(__file__).parents[2] / "datasets" / "sample"
 

@@ -20,8 +20,8 @@ from dataloader.dataset import (
 )
 from dataloader.scenes import FileScenes, binary_mask
 from misc.errors import InputError
-from misc.image_io import write_image
-from trainer.loader import SampleStream
+from misc.images import write_image
+from trainer.stream import SampleStream
 
 
 def same(a, b) -> bool:

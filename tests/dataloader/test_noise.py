@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from dataloader.batch import Sample
-from dataloader.mask_noise import CutMask, MaskNoise, mask_from_alpha
-from dataloader.photo_noise import RealWorldNoise
+from dataloader.noise import CutMask, MaskNoise, RealWorldNoise, mask_from_alpha
 
 
 def a_sample(seed=0, *, count=2, side=64) -> Sample:

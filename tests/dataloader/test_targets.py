@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from dataloader.guidance import tri_masks, untangle
-from dataloader.mask_noise import MaskNoise
+from dataloader.noise import MaskNoise
 from dataloader.targets import FormTargets, random_trimap, tri_matte
 from dataloader.transforms import MatchMasks
+from networks.guidance import tri_masks, untangle
 
 
 def form(scene, targets, *, hidden=(), noise=None, seed=0):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from misc.image_io import write_image
+from misc.images import write_image
 
 RECORDED = Path(__file__).parent.parent / "fixtures" / "imq"
 

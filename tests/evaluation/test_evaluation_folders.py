@@ -12,7 +12,7 @@ import pytest
 from evaluation.folders import pair_folders
 from evaluation.runner import Options, evaluate_folders
 from misc.errors import InputError
-from misc.image_io import write_image
+from misc.images import write_image
 
 
 @pytest.mark.parametrize(("protocol", "reading"), [("imq", "count_missing"), ("imq-published", "skip_missing")])

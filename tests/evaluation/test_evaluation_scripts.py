@@ -16,7 +16,7 @@ import pytest
 
 from evaluation import compare
 from evaluation.IMQ import main as imq_main
-from misc.image_io import write_image
+from misc.images import write_image
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -189,7 +189,7 @@ def test_compare_refuses_other_data_and_other_protocols(write_set, tmp_path, cap
 
 
 def test_benchmark_agrees_with_its_baseline():
-    done = run("misc/benchmark_evaluation.py", "--limit", 2, "--size", 120, 160, "--repeats", 1)
+    done = run("evaluation/benchmark.py", "--limit", 2, "--size", 120, 160, "--repeats", 1)
     assert done.returncode == 0, done.stderr
     assert "baseline: plain arithmetic" in done.stdout
     assert re.search(r"evaluation\.IMQ, 1 worker", done.stdout)

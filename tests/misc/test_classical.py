@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from misc.classical import trimap_of
-from misc.image_io import read_alpha, write_image
+from misc.images import read_alpha, write_image
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from misc.contact_sheet import HEIGHT
-from misc.image_io import read_image, to_uint8, write_image
+from misc.images import read_image, to_uint8, write_image
 from misc.regions import contact_map, contact_window, densest_window, hair_window
 from misc.visualize import GREEN, LABEL_HEIGHT, distinct_colors
 

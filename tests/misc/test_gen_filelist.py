@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dataloader.filelists import pair_inference, pair_test, read_filelist
 from misc.errors import InputError
+from misc.filelists import pair_inference, pair_test, read_filelist
 from misc.gen_filelist import inference_lists, training_lists
 
 PHOTOS = Path(__file__).parents[2] / "datasets" / "sample" / "photos"

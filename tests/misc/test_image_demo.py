@@ -12,7 +12,7 @@ import torch
 from misc.detectors import Detections, build_detector, select
 from misc.errors import InputError
 from misc.image_demo import detect, find_photographs, main, write_masks
-from misc.image_io import read_mask, write_image
+from misc.images import read_mask, write_image
 
 RULES = {"classes": ["person"], "min_score": 0.7, "min_area": 0.02}
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from networks import InstMatt, progressive
 from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
-from networks.folding import fold
+from networks.fold import fold
 from networks.instmatt import STRIDE
 from networks.progressive import dilate, ellipse, fuse, unknown_region
 from networks.refiner import choose_windows, find_duplicates, refine

@@ -12,9 +12,9 @@ from torch import Tensor
 from infer import Predictor
 from networks import refiner as refinement
 from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
+from networks.cover import Rect
 from networks.folded_refiner import FoldedRefiner
 from networks.refiner import MultiInstanceRefiner, refine
-from networks.tiles import Rect
 from tests.conftest import small_network
 
 

@@ -13,7 +13,7 @@ from networks import InstMatt
 from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
 from networks.widening import widened
 from tests.conftest import small_network
-from tests.networks.test_folding import lively, scene
+from tests.networks.test_fold import lively, scene
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +59,12 @@ def test_command_line(tmp_path: Path, narrow: InstMatt, run: Callable) -> None:
     given, output = tmp_path / "narrow.pth", tmp_path / "new" / "wide.pth"
     write_checkpoint(given, {"state_dict": to_published(narrow.state_dict()), "stage": 2})
 
-    done = run("-m", "misc.widen_checkpoint", given, output)
+    done = run("-m", "networks.widening", given, output)
     assert done.returncode == 0 and "width 0.125 to 0.25" in done.stdout, done.stderr
     image, guidance = scene(64, 96, 2)
     wide = network_from_checkpoint(output)
     found = wide.matte(image, guidance.float())[0]
     torch.testing.assert_close(found, narrow.matte(image, guidance.float())[0], atol=5e-3, rtol=0)
     for arguments in ((given, output, "--noise", "-1"), (tmp_path / "none.pth", output)):
-        failed = run("-m", "misc.widen_checkpoint", *arguments)
+        failed = run("-m", "networks.widening", *arguments)
         assert failed.returncode == 2 and len(failed.stderr.strip().splitlines()) == 1, failed.stderr

@@ -12,7 +12,7 @@ import torch
 
 import main
 from networks.checkpoint import read_checkpoint
-from trainer.loader import StepSampler
+from trainer.stream import StepSampler
 from trainer.tasks import sample_generators
 
 

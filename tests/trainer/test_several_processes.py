@@ -20,7 +20,7 @@ import torch
 
 from config import load_config
 from infer import Predictor
-from misc.image_io import write_image
+from misc.images import write_image
 from networks.checkpoint import load_network, read_checkpoint
 from tests.conftest import ROOT, write_experiment
 from trainer.build import build_network, build_validation_records

@@ -1,0 +1,1 @@
+"""Photographs of several people composed of cut-outs and backgrounds, with exact alphas."""

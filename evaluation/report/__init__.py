@@ -1,0 +1,1 @@
+"""An evaluation as text, tables, pictures and one HTML page."""

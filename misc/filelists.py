@@ -1,0 +1,329 @@
+"""The filelist format and how files of one photograph find each other: by image name, never by position.
+
+A filelist is a text file with one path per line; blank lines and lines that start with ``#`` are skipped. The files of
+one photograph share its name: ``…/<image name>.jpg`` for the photograph, ``…/<image name>/NN.png`` for what belongs to
+one person (alpha, mask, foreground colours).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from misc.errors import InputError
+from misc.files import write_text
+from misc.images import read_image, read_mask
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """The files of one photograph with known alphas.
+
+    Attributes:
+        name: image name, unique within a data set.
+        image: the photograph.
+        alphas: true alphas, one per person, in order of their file names.
+        masks: detector masks in order of their file names; their number need not be that of the alphas.
+        fgs: foreground colours, parallel to ``alphas``; empty in a validation record.
+        bgs: background colours, one for the photograph or one per alpha; empty in a validation record.
+    """
+
+    name: str
+    image: Path
+    alphas: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    fgs: tuple[Path, ...] = ()
+    bgs: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class InferenceRecord:
+    """A photograph and the masks of the people to matte, in order of their file names."""
+
+    name: str
+    image: Path
+    masks: tuple[Path, ...]
+
+
+# ---------------------------------------------------------------------------------------------- reading and writing
+
+
+def read_filelist(path: str | Path) -> list[Path]:
+    """Read a filelist.
+
+    A relative line is taken from the filelist's folder if the file exists there, else from the working directory.
+
+    Returns:
+        Paths in order of the lines, every one an existing file.
+
+    Raises:
+        FileNotFoundError: no such filelist, or a line names a file that does not exist.
+        InputError: not a text file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
+        raise FileNotFoundError(f"{path}: {what}; expected a filelist, a text file with one path per line")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a UTF-8 text file; expected a filelist with one path per line") from None
+    if "\0" in text:
+        raise InputError(f"{path}: not a text file; expected a filelist with one path per line")
+    # Only line feeds end a line: splitlines() would also cut a file name at a form feed or a Unicode separator.
+    lines = ((number, line.strip()) for number, line in enumerate(text.split("\n"), start=1))
+    return [_locate(line, path, number) for number, line in lines if line and not line.startswith("#")]
+
+
+def _locate(line: str, filelist: Path, number: int) -> Path:
+    candidates = list(dict.fromkeys([filelist.parent / line, Path.cwd() / line]))  # an absolute line stays itself
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    places = "" if Path(line).is_absolute() else f" (looked in {filelist.parent} and {Path.cwd()})"
+    raise FileNotFoundError(f"{filelist}: line {number}: {line}: no such file{places}; correct or remove the line")
+
+
+def write_filelist(path: str | Path, paths: Iterable[str | Path]) -> None:
+    """Write a filelist atomically: relative to its own folder where a file lies below that, absolute elsewhere.
+
+    A folder that holds both a filelist and its files can thus be moved as a whole.
+
+    Raises:
+        InputError: a file name that a line cannot hold (a line break, or white space at its end).
+        OSError: the file cannot be written.
+    """
+    folder = Path(os.path.abspath(Path(path).parent))
+    write_text(path, "".join(f"{_line(entry, folder)}\n" for entry in paths))
+
+
+def _line(path: str | Path, folder: Path) -> str:
+    absolute = Path(os.path.abspath(path))
+    line = str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)
+    if line.startswith("#") or line != line.lstrip():
+        line = f".{os.sep}{line}"
+    if line != line.strip() or "\n" in line:
+        raise InputError(
+            f"{path!s:.200}: a filelist cannot hold this name (line break or white space); rename the file"
+        )
+    return line
+
+
+# ---------------------------------------------------------------------------------------------- pairing for training
+
+InstanceFiles = Mapping[str, Mapping[str, Path]]  # image name -> file stem -> file
+
+
+def pair_training(
+    *,
+    alphas: Sequence[Path],
+    images: Sequence[Path],
+    masks: Sequence[Path],
+    fgs: Sequence[Path],
+    bgs: Sequence[Path],
+) -> list[ImageRecord]:
+    """Join the five lists of a training set by image name (and file stem: NN of ``…/<image name>/NN.png``).
+
+    Order, repetitions and lengths of the lists do not matter. Photographs, masks and colours of an image without
+    alphas are left aside. An image may have more or fewer masks than alphas, or none.
+
+    Args:
+        alphas: ``…/<image name>/NN.png``.
+        images: ``…/<image name>.jpg``, once or once per instance.
+        masks: ``…/<image name>/NN.png``; NN need not agree with the alpha's.
+        fgs: ``…/<image name>/NN.png`` or .jpg, NN that of the alpha.
+        bgs: ``…/<image name>.jpg``, or ``…/<image name>/NN.jpg`` with NN that of the alpha.
+
+    Returns:
+        Records ordered by image name.
+
+    Raises:
+        InputError: no alphas, an alpha without photograph or colours, two files that claim the same place, or masks of
+            which none belongs to any image.
+    """
+    records = []
+    fg_of = _by_instance(fgs, "foreground")
+    bg_of = _backgrounds(bgs, _by_instance(alphas, "alpha"))
+    for record in pair_test(alphas=alphas, images=images, masks=masks):
+        stems = [alpha.stem for alpha in record.alphas]
+        fg = tuple(_find(fg_of.get(record.name, {}), stem, record.name, "foreground", "train_fg") for stem in stems)
+        bg_by_stem = bg_of.get(record.name, {})
+        if "" in bg_by_stem:
+            bg: tuple[Path, ...] = (bg_by_stem[""],)
+        else:
+            bg = tuple(_find(bg_by_stem, stem, record.name, "background", "train_bg") for stem in stems)
+        records.append(ImageRecord(record.name, record.image, record.alphas, record.masks, fg, bg))
+    return records
+
+
+def pair_test(*, alphas: Sequence[Path], images: Sequence[Path], masks: Sequence[Path]) -> list[ImageRecord]:
+    """Join the three lists of a validation set by image name; see :func:`pair_training`.
+
+    Returns:
+        Records ordered by image name, without colours.
+
+    Raises:
+        InputError: as :func:`pair_training`.
+    """
+    alpha_of = _by_instance(alphas, "alpha")
+    if not alpha_of:
+        raise InputError("the filelist of alphas is empty; expected lines like …/<image name>/00.png")
+    image_of = _by_image(images)
+    mask_of = _by_instance(masks, "mask")
+    if mask_of and not alpha_of.keys() & mask_of.keys():
+        raise InputError(
+            f"{masks[0]}: image {masks[0].parent.name!r} has no alpha, nor has that of any other listed mask; "
+            f"expected …/<image name>/NN.png with names like {next(iter(alpha_of))!r}; do the lists belong together?"
+        )
+    records = []
+    for name in sorted(alpha_of):
+        if name not in image_of:
+            first = next(iter(alpha_of[name].values()))
+            raise InputError(
+                f"{first}: no photograph {name}.jpg among {len(image_of)} listed; add it or drop the alpha"
+            )
+        instances = _ordered(alpha_of[name])
+        records.append(ImageRecord(name, image_of[name], instances, _ordered(mask_of.get(name, {}))))
+    return records
+
+
+def _by_instance(paths: Iterable[Path], role: str) -> dict[str, dict[str, Path]]:
+    """Files ``…/<image name>/NN.ext`` by image name, then NN. The same file listed twice is harmless."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in paths:
+        files = found.setdefault(path.parent.name, {})
+        _claim(files, path.stem, path, f"{role} {path.stem!r} of image {path.parent.name!r}")
+    return found
+
+
+def _by_image(paths: Iterable[Path]) -> dict[str, Path]:
+    """Photographs by name, in order of the list."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        _claim(found, path.stem, path, f"photograph {path.stem!r}")
+    return found
+
+
+def _claim(files: dict[str, Path], key: str, path: Path, what: str) -> None:
+    first = files.setdefault(key, path)
+    if first != path and os.path.abspath(first) != os.path.abspath(path):
+        raise InputError(f"{path}: a second file for {what}, the first is {first}; names must be unique, rename one")
+
+
+def _backgrounds(paths: Iterable[Path], alphas: InstanceFiles) -> dict[str, dict[str, Path]]:
+    """Backgrounds by image name, then by stem of the alpha, or under "" where one serves the whole photograph."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in paths:
+        per_instance = path.stem in alphas.get(path.parent.name, {})
+        name, stem = (path.parent.name, path.stem) if per_instance else (path.stem, "")
+        _claim(found.setdefault(name, {}), stem, path, f"the background of image {name!r}")
+    return found
+
+
+def _find(files: Mapping[str, Path], stem: str, name: str, role: str, key: str) -> Path:
+    if stem in files:
+        return files[stem]
+    wanted = f"{name}/{stem}.*" if role == "foreground" else f"{name}.jpg or {name}/{stem}.jpg"
+    raise InputError(f"image {name!r}: no {role} for alpha {stem!r}; expected a line …/{wanted} in the list of {key}")
+
+
+def _ordered(files: Mapping[str, Path]) -> tuple[Path, ...]:
+    return tuple(files[stem] for stem in sorted(files))
+
+
+# --------------------------------------------------------------------------------------------- pairing for inference
+
+
+def pair_inference(
+    image_source: str | Path,
+    mask_source: str | Path,
+    *,
+    image_ext: str = ".jpg",
+    mask_ext: str = ".png",
+) -> tuple[list[InferenceRecord], list[str]]:
+    """Join photographs and masks by image name.
+
+    Each source is a filelist or a folder. A folder of photographs holds ``<image name>.<ext>``, one of masks
+    ``<image name>/NN.<ext>``; a folder of masks may also serve images that were not asked for.
+
+    Args:
+        image_source: filelist or folder of photographs.
+        mask_source: filelist or folder of masks.
+        image_ext: what photographs in a folder end with, with or without dot, in any case. Filelists are taken as
+            they stand.
+        mask_ext: the same for masks.
+
+    Returns:
+        Records in order of the image list (by name for a folder), and the names of photographs without masks.
+
+    Raises:
+        FileNotFoundError: a source, or a file that a filelist names, does not exist.
+        InputError: two photographs of one name, a listed mask whose photograph is not listed, or nothing to do.
+    """
+    image_source, mask_source = Path(image_source), Path(mask_source)
+    images = _by_image(_files(image_source, image_ext, pattern="*"))
+    if not images:
+        expected = f"no file ends with {_suffix(image_ext)}" if image_source.is_dir() else "the filelist is empty"
+        raise InputError(f"{image_source}: no photographs: {expected}")
+    paths = _files(mask_source, mask_ext, pattern="*/*")
+    masks = _by_instance(paths, "mask")
+    if not mask_source.is_dir():
+        for path in paths:
+            if path.parent.name not in images:
+                raise InputError(
+                    f"{mask_source}: {path}: image {path.parent.name!r} is not among the {len(images)} photographs of "
+                    f"{image_source}; expected …/<image name>/NN.png; add the photograph or drop the line"
+                )
+    records = [InferenceRecord(name, path, _ordered(masks[name])) for name, path in images.items() if name in masks]
+    if not records:
+        example = next(iter(images))
+        raise InputError(
+            f"{mask_source}: {len(paths)} masks, none for the {len(images)} photographs of {image_source}; "
+            f"expected …/{example}/NN{_suffix(mask_ext)} and the like"
+        )
+    return records, [name for name in images if name not in masks]
+
+
+def _suffix(ext: str) -> str:
+    return "." + ext.strip().lstrip(".").lower()
+
+
+def _files(source: Path, ext: str, *, pattern: str) -> list[Path]:
+    """The lines of a filelist, or the files of a folder that end with ``ext``, ordered by name."""
+    if not source.exists():
+        raise FileNotFoundError(f"{source}: no such file or folder; expected a filelist or a folder")
+    if not source.is_dir():
+        return read_filelist(source)
+    suffix = _suffix(ext)
+    # Hidden files are left out: some systems write "._00.png" beside "00.png".
+    found = (p for p in source.glob(pattern) if not p.name.startswith(".") and p.name.lower().endswith(suffix))
+    return sorted(p for p in found if p.is_file())
+
+
+# ------------------------------------------------------------------------------------------------- one photograph
+
+
+def load_record(record: InferenceRecord, *, threshold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read one photograph, (H, W, 3) uint8, and its masks, (K, H, W) uint8.
+
+    Raises:
+        FileNotFoundError: a file is gone.
+        InputError: a file is unreadable, a mask has another size than its photograph or is empty; names the file.
+    """
+    image = read_image(record.image)
+    masks = []
+    for path in record.masks:
+        mask = read_mask(path)
+        if mask.shape != image.shape[:2]:
+            raise InputError(
+                f"{path}: the mask is {mask.shape[1]}×{mask.shape[0]}, its photograph {record.image} is "
+                f"{image.shape[1]}×{image.shape[0]}; make them the same size"
+            )
+        if mask.max() < threshold:
+            raise InputError(f"{path}: the mask is empty: its maximum is {mask.max()}, --guidance-thres is {threshold}")
+        masks.append(mask)
+    return image, np.stack(masks)

@@ -1,0 +1,155 @@
+"""Make a small file for sharing out of a training checkpoint.
+
+    python -m networks.export runs/checkpoints/InstMatt-S-refiner/last.pth checkpoints/instmatt-s.pth
+    python -m networks.export STAGE1.pth OUTPUT.pth --refiner STAGE2.pth    # the refiner of another file
+
+Keeps the weights (matrices in half precision, everything else in single) and the resolved configuration without its
+paths; leaves out what only training needs. Any loader of the published layout reads the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from pathlib import Path
+from typing import Any
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from misc.cleaning import check_below
+from misc.errors import InputError, run_script
+from networks.checkpoint import (
+    describe,
+    described_network,
+    load_network,
+    load_refiner,
+    read_checkpoint,
+    to_published,
+    write_checkpoint,
+)
+from networks.instmatt import InstMatt
+from networks.refiner import check_share
+
+LARGEST_HALF = 6.0e4  # weights above this do not fit into half precision
+
+
+def small_state(state: dict[str, torch.Tensor], *, source: str) -> dict[str, torch.Tensor]:
+    """A state dictionary with its matrices (two axes and more) as float16.
+
+    Raises:
+        InputError: a weight that half precision cannot hold.
+    """
+    small = {}
+    for name, tensor in state.items():
+        if tensor.ndim >= 2 and tensor.is_floating_point():
+            if not bool((tensor.abs() < LARGEST_HALF).all()):
+                raise InputError(f"{source}: {name} holds values beyond half precision; train it well first")
+            tensor = tensor.half()
+        small[name] = tensor.contiguous()
+    return small
+
+
+def without_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """A resolved configuration without the places of one machine."""
+    kept = {name: dict(section) if isinstance(section, dict) else section for name, section in config.items()}
+    data = kept.get("data", {})
+    for key, value in data.items():
+        if key.startswith(("train_", "test_")) and isinstance(value, str):
+            data[key] = ""
+        elif key in ("people", "backgrounds"):
+            data[key] = [Path(folder).name for folder in value]
+    kept.pop("log", None)
+    model = kept.get("model", {})
+    for key in ("pretrain", "pretrain_refiner", "imagenet_pretrain_path"):
+        if model.get(key):
+            model[key] = Path(model[key]).name
+    return kept
+
+
+def with_refiner(
+    base: dict[str, Any], refined: dict[str, Any], *, base_source: str | Path, refiner_source: str | Path
+) -> dict[str, Any]:
+    """The base network of one checkpoint and the refiner of another, with how the latter is used.
+
+    The refiner sees photograph and mattes only, no features of the base network, so it can move on without a step of
+    training; whether it serves the other base network as well has to be measured.
+
+    Args:
+        base: as ``read_checkpoint`` returns it; a refiner in it is replaced.
+        refined: of stage 2, of the same width.
+        base_source: the files, for the error message.
+        refiner_source: likewise.
+
+    Raises:
+        InputError: no refiner in ``refined``, or one of another width.
+    """
+
+    network = InstMatt(**describe(base, source=base_source) | {"refiner": True})
+    load_network(network, base, source=base_source, base_only=True)
+    load_refiner(network, refined, source=refiner_source)
+    config = copy.deepcopy(base.get("config") or {})
+    model = config.setdefault("model", {})
+    described = describe(refined, source=refiner_source)
+    model.update({name: described[name] for name in ("refine_iterations", "refine_share") if name in described})
+    model.setdefault("arch", {}).update(width=network.width, refiner="multi_inst_refiner")
+    model["pretrain_refiner"] = str(refiner_source)
+    return {**base, "state_dict": to_published(network.state_dict()), "stage": 2, "config": config}
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Make a small file for sharing out of a training checkpoint.")
+    parser.add_argument("checkpoint", type=Path, help="of stage 1 or 2")
+    parser.add_argument("output", type=Path, help="file to write")
+    parser.add_argument("--refiner", type=Path, help="take the refiner of this checkpoint, of the same width")
+    parser.add_argument("--clean-below", type=float, help="store this as model.clean_below: see infer.py --clean-below")
+    parser.add_argument(
+        "--refine-share", type=float, help="store this as model.refine_share: see infer.py --refine-share"
+    )
+    parser.add_argument(
+        "--drop-far",
+        action=argparse.BooleanOptionalAction,
+        help="store this as model.drop_far: see infer.py --drop-far",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+
+    options = parse(arguments)
+    checkpoint = read_checkpoint(options.checkpoint)
+    described_network(checkpoint, source=options.checkpoint)  # says what is wrong with the file, if anything
+    if options.refiner is not None:
+        refined = read_checkpoint(options.refiner)
+        checkpoint = with_refiner(checkpoint, refined, base_source=options.checkpoint, refiner_source=options.refiner)
+    config = without_paths(checkpoint.get("config") or {})
+    if options.clean_below is not None:
+        check_below(options.clean_below)
+    if options.refine_share is not None:
+        check_share(options.refine_share)
+    for name in ("clean_below", "refine_share", "drop_far"):
+        if (value := getattr(options, name)) is not None:
+            config.setdefault("model", {})[name] = value
+    write_checkpoint(
+        options.output,
+        {
+            "iter": checkpoint.get("iter", 0),
+            "loss": None,
+            "state_dict": small_state(checkpoint["state_dict"], source=str(options.checkpoint)),
+            "opt_state_dict": {},
+            "lr_state_dict": {},
+            "stage": checkpoint.get("stage"),
+            "config": config,
+        },
+    )
+    print(f"{options.output}: {options.output.stat().st_size / 2**20:.2f} MiB, step {checkpoint.get('iter', 0)}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,93 @@
+"""networks.export: small, of the published layout, and the same mattes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from infer import Predictor
+from networks.checkpoint import read_checkpoint, to_published, write_checkpoint
+from networks.instmatt import InstMatt
+from tests.conftest import small_network
+
+
+def test_the_small_file_gives_the_same_mattes_and_knows_its_settings(run: Callable, tmp_path: Path) -> None:
+    big, small = tmp_path / "big.pth", tmp_path / "small.pth"
+    state = to_published(small_network().state_dict())
+    config = {
+        "model": {
+            "arch": {"width": 0.125},
+            "pretrain": "/home/somebody/stage1.pth",
+            "pretrain_refiner": "/home/somebody/stage2.pth",
+            "self_refine_width1": 20,
+        },
+        "data": {"people": ["/home/somebody/people"], "train_alpha": "/home/somebody/alpha.txt", "crop_size": 96},
+        "log": {"logging_path": "/home/somebody"},
+    }
+    extra = {
+        "opt_state_dict": {"state": {"0": state["encoder.conv1.module.weight_bar"]}},
+        "raw_state_dict": {name: tensor.clone() for name, tensor in state.items()},
+    }
+    write_checkpoint(big, {"iter": 7, "stage": 2, "state_dict": state, "config": config, **extra})
+    done = run("-m", "networks.export", big, small, "--clean-below", "0.02", "--refine-share", "0.5", "--drop-far")
+    assert done.returncode == 0, done.stderr
+    assert small.stat().st_size < 0.35 * big.stat().st_size
+    exported = read_checkpoint(small)
+    assert exported["state_dict"].keys() == state.keys()
+    assert "somebody" not in repr(exported["config"])
+    assert exported["config"]["data"] == {"people": ["people"], "train_alpha": "", "crop_size": 96}
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    masks = np.zeros((2, 96, 96), np.uint8)
+    masks[0, 20:70, 10:50], masks[1, 30:90, 50:90] = 255, 255
+    ours, theirs = (
+        Predictor(path, device="cpu", clean_below=0, refine_share=1, drop_far=False)(image, masks)
+        for path in (small, big)
+    )
+    assert np.abs(ours - theirs).max() < 0.02
+    cleaning = Predictor(small, device="cpu")
+    assert (cleaning.clean_below, cleaning.refine_share, cleaning.drop_far) == (0.02, 0.5, True)
+    assert cleaning.network.self_refine_widths == (20, 15)
+    assert not ((cleaning(image, masks) > 0) & (cleaning(image, masks) <= 0.02)).any()
+
+
+def test_base_network_and_refiner_of_two_files(run: Callable, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    network = InstMatt(width=0.125, refiner=True)
+    taught = to_published(network.state_dict())
+    settings = {"arch": {"width": 0.125}, "refine_iterations": 1, "refine_share": 0.25}
+    write_checkpoint(
+        tmp_path / "refined.pth", {"iter": 3, "stage": 2, "state_dict": taught, "config": {"model": settings}}
+    )
+    base = to_published(InstMatt(width=0.125, refiner=False).state_dict())
+    config = {"model": {"arch": {"width": 0.125, "refiner": ""}, "refine_share": 1.0}}
+    write_checkpoint(tmp_path / "base.pth", {"iter": 9, "stage": 1, "state_dict": base, "config": config})
+    joined = tmp_path / "joined.pth"
+    done = run("-m", "networks.export", tmp_path / "base.pth", joined, "--refiner", tmp_path / "refined.pth")
+    assert done.returncode == 0, done.stderr
+    checkpoint = read_checkpoint(joined)
+    assert (checkpoint["iter"], checkpoint["stage"]) == (9, 2)
+    for name, tensor in checkpoint["state_dict"].items():
+        origin = taught if name.startswith("refiner.") else base
+        assert torch.allclose(tensor.float(), origin[name].float(), rtol=1e-3, atol=1e-6), name
+    ready = Predictor(joined, device="cpu")
+    assert ready.network.refiner is not None
+    assert (ready.network.refine_iterations, ready.refine_share) == (1, 0.25)
+
+
+def test_bad_input_is_one_line(run: Callable, tmp_path: Path, small_checkpoint: Path) -> None:
+    output = tmp_path / "out.pth"
+    base = {"iter": 0, "state_dict": to_published(InstMatt(width=0.125, refiner=False).state_dict())}
+    write_checkpoint(tmp_path / "base.pth", base)
+    for arguments, words in (
+        ([tmp_path / "none.pth", output], "none.pth: no such checkpoint"),
+        ([small_checkpoint, output, "--clean-below", "0.7"], "--clean-below: found 0.7"),
+        ([small_checkpoint, output, "--refine-share", "-1"], "--refine-share: found -1"),
+        ([small_checkpoint, output, "--refiner", tmp_path / "base.pth"], "base.pth: no refiner in it"),
+    ):
+        done = run("-m", "networks.export", *arguments)
+        assert done.returncode == 2 and words in done.stderr and len(done.stderr.splitlines()) == 1
+        assert not output.exists()

@@ -1,0 +1,186 @@
+"""The folded network and its parts give what the plain network gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from networks import InstMatt, inference
+from networks.checkpoint import network_from_checkpoint
+from networks.cover import Rect
+from networks.fold import FoldedConv, fold
+from networks.folded_refiner import FoldedRefiner
+from networks.instmatt import normalise
+from networks.refiner import MultiInstanceRefiner
+from tests.conftest import small_network
+
+GREY = 1 / 255
+
+
+def lively(network: InstMatt) -> InstMatt:
+    """Norms with statistics, scales of both signs and shifts, so that folding them wrongly shows."""
+    rng = torch.Generator().manual_seed(5)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            with torch.no_grad():
+                module.running_mean.normal_(0, 0.1, generator=rng)
+                module.running_var.uniform_(0.5, 1.5, generator=rng)
+                module.weight.uniform_(-0.3, 1.2, generator=rng)
+                module.bias.normal_(0, 0.1, generator=rng)
+    with torch.no_grad():  # saturated enough that the full-resolution end is needed in some places and not in others
+        for head in (network.decoder.refine_OS8, network.decoder.refine_OS4, network.decoder.refine_OS1):
+            head[3].weight.mul_(12)
+        assert network.refiner is not None
+        network.refiner.head.weight.mul_(8)
+    return network.eval()
+
+
+def scene(height: int, width: int, people: int) -> tuple[Tensor, Tensor]:
+    """A smooth picture and the tri-masks of people side by side."""
+    rng = torch.Generator().manual_seed(height)
+    noise = torch.rand(1, 3, height // 16, width // 16, generator=rng)
+    image = normalise(F.interpolate(noise, size=(height, width), mode="bilinear")[0])
+    masks = torch.zeros(people, height, width, dtype=torch.int8)
+    for k in range(people):
+        masks[k, height // 4 : height * 3 // 4, width * k // people + 5 : width * (k + 1) // people - 5] = 1
+    total = masks.sum(0)
+    return image, torch.stack([masks, total - masks, (1 - total).expand_as(masks)], 1).to(torch.int8)
+
+
+@pytest.fixture(scope="module")
+def network() -> InstMatt:
+    return lively(small_network())
+
+
+@torch.inference_mode()
+def test_forward_is_the_same(network: InstMatt) -> None:
+    image, guidance = scene(96, 128, 2)
+    image = image.expand(2, -1, -1, -1)
+    plain, folded = network(image, guidance.float()), fold(network)(image, guidance)
+    for expected, found in zip(plain, folded):
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_full_width_forward_is_the_same(golden_checkpoints: Callable[[int], Path]) -> None:
+    network = network_from_checkpoint(golden_checkpoints(4))
+    image, guidance = scene(64, 96, 1)
+    for expected, found in zip(network(image[None], guidance.float()), fold(network)(image, guidance)):
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_folding_leaves_the_network_alone_and_is_left_alone_by_it(network: InstMatt) -> None:
+    network = lively(small_network(seed=1)).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    folded = fold(network)
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    image, guidance = scene(64, 64, 1)
+    with torch.inference_mode():
+        expected = folded(image, guidance).os1.clone()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(0.5)
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(image, guidance).os1, expected, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("sign", [1, -1, 0])
+def test_norm_after_relu(sign: int) -> None:
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8).eval()
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 1).mul_(sign)
+        norm.bias.normal_()
+    x = torch.randn(2, 3, 9, 13).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        expected = norm(F.relu(conv(x)))
+        folded = FoldedConv(conv, norm, norm_last=True)
+        torch.testing.assert_close(folded(x), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(folded(x[:, :, :1, :1]), norm(F.relu(conv(x[:, :, :1, :1]))), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width", "people", "batch"), [(160, 256, 3, 2), (416, 448, 2, 1), (64, 96, 1, 1)])
+def test_parts_give_the_whole(network: InstMatt, height: int, width: int, people: int, batch: int) -> None:
+    image, guidance = scene(height, width, people)
+    plain = network.matte(image, guidance.float())
+    with torch.inference_mode():
+        region = network.fuse(network(image.expand(people, -1, -1, -1), guidance.float())).region_os1
+    assert 0.03 < region.mean() < 0.97
+    assert people == 3 or (plain[0] - plain[1]).abs().max() > 0.1  # the refiner did something (three are duplicates)
+    found = fold(network).matte(image, guidance, batch_size=batch)
+    for ours, expected in zip(found, plain):
+        torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
+    crops = [Rect(0, 0, height, width)] * people
+    if people == 1:  # with crops, only people seen in a window exchange features there; one alone is always seen
+        torch.testing.assert_close(fold(network).matte(image, guidance, crops=crops)[0], plain[0], atol=1e-4, rtol=0)
+
+
+def test_a_share_of_the_refined_matte(network: InstMatt) -> None:
+    image, guidance = scene(416, 448, 2)
+    refined, stage1 = network.matte(image, guidance.float())
+    for tiled in (True, False):
+        mixed = fold(network).matte(image, guidance, refine_share=0.25, tiled=tiled)[0]
+        torch.testing.assert_close(mixed, stage1 + 0.25 * (refined - stage1), atol=1e-4, rtol=0)
+    assert (refined - stage1).abs().max() > 0.1
+
+
+def test_features_beyond_the_budget_are_computed_again(network: InstMatt, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, guidance = scene(160, 256, 2)
+    folded = fold(network)
+    expected = folded.matte(image, guidance)[0]
+    for budget in (0, 200_000):
+        monkeypatch.setattr(inference, "FEATURE_BUDGET", budget)
+        torch.testing.assert_close(folded.matte(image, guidance)[0], expected, atol=1e-5, rtol=0)
+
+
+def test_bf16_is_near(network: InstMatt) -> None:
+    image, guidance = scene(160, 256, 2)
+    plain = network.matte(image, guidance.float())[0]
+    found = fold(network, dtype=torch.bfloat16).matte(image, guidance)[0]
+    assert found.dtype == torch.float32
+    assert 0 < (found - plain).abs().mean() < 3 * GREY  # this network amplifies
+
+
+def test_crops_confine_each_person(network: InstMatt) -> None:
+    image, guidance = scene(160, 256, 2)
+    crops = [Rect(0, 0, 160, 160), Rect(32, 96, 160, 256)]
+    alpha, stage1 = fold(network).matte(image, guidance, crops=crops)
+    alone = network.matte(image[crops[1].here], guidance[1:][crops[1].here].float(), refine_iterations=0)[0]
+    torch.testing.assert_close(stage1[1][crops[1].here], alone[0], atol=1e-4, rtol=0)
+    for person, crop in zip(alpha, crops):
+        outside = person.clone()
+        outside[crop.here] = 0
+        assert outside.max() == 0
+
+
+@pytest.mark.parametrize("people", [1, 3])
+def test_refiner_is_the_same(people: int) -> None:
+    torch.manual_seed(people)
+    refiner = MultiInstanceRefiner(width=0.25).eval()
+    image, feature = torch.randn(1, 3, 40, 48), torch.randn(people, refiner.split.in_channels // 3, 40, 48)
+    mattes = torch.rand(people, 3, 40, 48)
+    with torch.inference_mode():
+        expected, folded = refiner(image, mattes, feature), FoldedRefiner(refiner)
+        torch.testing.assert_close(folded(image, mattes, feature), expected, atol=1e-5, rtol=1e-5)
+        wanted = [people - 1]
+        torch.testing.assert_close(folded(image, mattes, feature, wanted), expected[wanted], atol=1e-5, rtol=1e-5)
+    assert np.ptp(expected.numpy()) > 0.01
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_gpu_agrees(network: InstMatt) -> None:
+    image, guidance = scene(160, 256, 3)
+    plain = network.matte(image, guidance.float())[0]
+    for dtype, limit in ((torch.float32, 0.1), (torch.float16, 0.5), (torch.bfloat16, 0.5)):
+        folded = fold(network, dtype=dtype).cuda()
+        found = folded.matte(image.cuda(), guidance.cuda(), batch_size=2)[0]
+        assert (found.cpu() - plain).abs().mean() < limit * GREY
