@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -13,8 +11,9 @@ from dataloader.compose.layout import LayoutError, Placement
 from dataloader.compose.light import Shadow, fill_color
 from dataloader.compose.outlines import outlines
 from dataloader.compose.sources import find_backgrounds, find_people, load_cutout
+from tests.conftest import ROOT
 
-SAMPLE = Path(__file__).parents[2] / "datasets" / "sample"
+SAMPLE = ROOT / "datasets" / "sample"
 SIZE = 320
 
 
