@@ -15,7 +15,7 @@ import pytest
 from networks.checkpoint import read_checkpoint
 from tests.conftest import ROOT
 
-SCRIPT = ROOT / "misc" / "slurm_train.sh"
+SCRIPT = ROOT / "trainer" / "slurm.sh"
 SRUN = """#!/bin/bash
 while [[ $1 == -* ]]; do shift; done
 "$@" & a=$!
