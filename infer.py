@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from config import load_config
+from config import named_keys
 from misc import distributed
 from misc.cleaning import check_below
 from misc.device import PRECISIONS, keep_freed_memory, select_device
@@ -21,7 +21,7 @@ from misc.filelists import InferenceRecord, load_record, pair_inference
 from misc.images import read_image
 from misc.outputs import Outputs
 from misc.overlap import overlapped
-from networks.checkpoint import network_from_checkpoint
+from networks.checkpoint import SETTING_KEYS, WIDTH_KEY, network_from_checkpoint
 from networks.predictor import DEFAULT_MARGIN, SHIPPED, Predictor
 from networks.refiner import check_share
 
@@ -58,7 +58,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         epilog="Exit status: 0 all done; 1 some photographs failed and are named; 2 nothing could be done.",
     )
     add = parser.add_argument
-    add("--config", help="experiment file of the checkpoint; without it everything is read off the checkpoint")
+    add("--config", help="experiment file; what it names goes before what the checkpoint was made for")
     add("--checkpoint", default=SHIPPED, help="checkpoint of stage 1 or 2, ours or published (default: InstMatt-S)")
     add("--image-dir", required=True, help="photographs: a filelist or a folder")
     add("--mask-dir", required=True, help="masks: a filelist of …/<image>/NN.png, or a folder of such folders")
@@ -109,8 +109,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--resume", action="store_true", help="skip photographs whose results are there already")
     add("--rgba", action="store_true", help="also cut-outs with their own colours: OUTPUT_rgba/<image>/<mask name>")
     add("--composite", metavar="PHOTO", help="also all people on this photograph: OUTPUT_composite/<image>.png")
-    add("overrides", nargs="*", metavar="KEY=VALUE", help="override the configuration")
-    options = parser.parse_args(arguments)
+    add(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="goes before the experiment file, such as model.refine_share=0.5",
+    )
+    options = parser.parse_intermixed_args(arguments)
     if not 1 <= options.guidance_thres <= 255:
         raise InputError(f"--guidance-thres: found {options.guidance_thres}, expected 1 to 255")
     if options.max_side and options.max_side < 32:
@@ -144,17 +149,12 @@ def build_predictor(options: argparse.Namespace) -> Predictor:
     Raises:
         InputError: the configuration does not fit the checkpoint, or either is broken.
     """
-    network = network_from_checkpoint(options.checkpoint)
-    if options.config or options.overrides:
-        model = load_config(options.config, options.overrides).model
-        if model.arch.width != network.width:
-            raise InputError(
-                f"{options.checkpoint}: a checkpoint of another architecture: its width is {network.width:g}, "
-                f"{options.config or 'the command line'} says model.arch.width = {model.arch.width:g}"
-            )
-        network.self_refine_widths = (model.self_refine_width1, model.self_refine_width2)
+    named = named_keys(options.config, options.overrides)
+    for key in (text.partition("=")[0].strip() for text in options.overrides):
+        if key not in SETTING_KEYS and key != WIDTH_KEY:  # a file may serve training too, a command line does not
+            raise InputError(f"command line: {key} has no effect on mattes; those that have: {', '.join(SETTING_KEYS)}")
     return Predictor(
-        network,
+        network_from_checkpoint(options.checkpoint, named=named),
         device=options.device,
         max_side=options.max_side,
         refine_iterations=options.refine_iterations,

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from config import load_config
+from config import named_keys, resolve
 from misc import distributed
 from misc.device import keep_freed_memory, select_device
 from misc.errors import InputError, run_script
@@ -41,22 +41,23 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parse(arguments)
-    config = load_config(options.config, options.overrides)
+    named = named_keys(options.config, options.overrides)
     device = distributed.start(select_device(options.device), local_rank=options.local_rank)
     keep_freed_memory(device)
     with distributed.lost_processes():
-        status = _work(options, config, device)
+        status = _work(options, named, device)
     distributed.stop()
     return status
 
 
-def _work(options: argparse.Namespace, config: Any, device: torch.device) -> int:
+def _work(options: argparse.Namespace, named: dict[str, Any], device: torch.device) -> int:
     """Evaluate or train; returns the exit status."""
+    config = resolve(named)
     if options.evaluate or options.phase != "train":
         checkpoint = options.checkpoint or config.model.evaluated
         if not checkpoint:
             raise InputError("--checkpoint: found none, expected the file to evaluate (or set model.evaluated)")
-        evaluate(config, checkpoint=checkpoint, device=device)
+        evaluate(config, named=named, checkpoint=checkpoint, device=device)
         return 0
     trainer = build_trainer(config, stage=options.stage, device=device)
     with trainer.logger:

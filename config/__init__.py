@@ -1,4 +1,7 @@
-"""Configuration: default.toml <- experiment file <- KEY=VALUE; each value is checked on its way."""
+"""Configuration: default.toml <- experiment file <- KEY=VALUE; each value is checked on its way.
+
+Where a checkpoint is used, what it records comes between default.toml and the experiment file, see ``named_keys``.
+"""
 
 from __future__ import annotations
 
@@ -119,16 +122,46 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         FileNotFoundError: no such file.
         InputError: one line naming file, key, what was found and what was expected.
     """
-    config = _read(DEFAULTS)
-    known = dict(_flatten(config))
+    return resolve(named_keys(path, overrides))
+
+
+def named_keys(path: str | Path | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The keys that an experiment file and a command line name, without the defaults of all others.
+
+    What they name goes before what a checkpoint records, and that before a default: see
+    ``networks.checkpoint.network_from_checkpoint``.
+
+    Args:
+        path: as in :func:`load_config`.
+        overrides: as in :func:`load_config`; they go before the file's.
+
+    Returns:
+        Dotted key -> value, checked together with the defaults of the others.
+
+    Raises:
+        FileNotFoundError, InputError: as :func:`load_config`.
+    """
+    known = dict(_flatten(_read(DEFAULTS)))
+    named: dict[str, Any] = {}
     if path is not None:
-        path = Path(path)
-        for key, value in _flatten(_read(path)):
-            _set(config, known, key, value, source=str(path))
+        for key, value in _flatten(_read(Path(path))):
+            _name(named, known, key, value, source=str(path))
     for text in overrides:
         key, value = _parse_override(text)
-        _set(config, known, key, value, source="command line")
-    _check(dict(_flatten(config)), source=str(path or DEFAULTS))
+        _name(named, known, key, value, source="command line")
+    _check(known | named, source=str(path or ("command line" if overrides else DEFAULTS)))
+    return named
+
+
+def resolve(named: Mapping[str, Any]) -> EasyDict:
+    """The configuration with these keys, as :func:`named_keys` returns them, and every other at its default."""
+    config = _read(DEFAULTS)
+    for key, value in named.items():
+        *sections, name = key.split(".")
+        section = config
+        for part in sections:
+            section = section[part]
+        section[name] = value
     return EasyDict(config)
 
 
@@ -169,8 +202,8 @@ def _parse_override(text: str) -> tuple[str, Any]:
         return key.strip(), value.strip()
 
 
-def _set(config: dict[str, Any], known: Mapping[str, Any], key: str, value: Any, *, source: str) -> None:
-    """Check one key against the defaults and put it into ``config``."""
+def _name(named: dict[str, Any], known: Mapping[str, Any], key: str, value: Any, *, source: str) -> None:
+    """Check one key against the defaults and put it into ``named``."""
     if key in _GONE:
         warnings.warn(f"{source}: {key} no longer does anything: {_GONE[key]}", stacklevel=4)
         return
@@ -183,10 +216,7 @@ def _set(config: dict[str, Any], known: Mapping[str, Any], key: str, value: Any,
             warnings.warn(f"{source}: {key} = {value!r} no longer does anything: {_LEGACY[key]}", stacklevel=4)
     else:
         value = _typed(key, value, known[key], source=source)
-    *sections, name = key.split(".")
-    for section in sections:
-        config = config[section]
-    config[name] = value
+    named[key] = value
 
 
 def _typed(key: str, value: Any, default: Any, *, source: str) -> Any:
@@ -233,6 +263,8 @@ def _check(values: Mapping[str, Any], *, source: str) -> None:
     for key in ("data.people", "data.backgrounds"):
         if values["data.source"] == "compose" and not values[key]:
             fail(key, 'a list of folders, since data.source = "compose"')
+    if values["model.clean_below"] >= 0.5:
+        fail("model.clean_below", "less than 0.5")
     if values["data.crop_size"] % 32:
         fail("data.crop_size", "a multiple of 32")
     if values["train.refine_window"] > values["data.crop_size"]:

@@ -12,6 +12,7 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ _OURS_TO_PUBLISHED = (
     (".parametrizations.weight.0._u", ".module.weight_u"),
     (".parametrizations.weight.0._v", ".module.weight_v"),
 )
+WIDTH_KEY = "model.arch.width"  # of a configuration
+SETTING_KEYS = {f"model.{name}": name for name in SETTINGS}  # key of a configuration -> argument of InstMatt
 _STEM = "encoder.conv1.module.weight_bar"
 _CODE = "encoder.layer_bottleneck.0.conv1.module.weight_bar"
 
@@ -184,21 +187,39 @@ def _width_of(state: Mapping[str, Tensor]) -> float:
     return 1.0 if 1.0 in candidates else (candidates or [code / 512])[0]
 
 
-def described_network(checkpoint: Mapping[str, Any], *, source: str | Path) -> InstMatt:
+def described_network(
+    checkpoint: Mapping[str, Any], *, source: str | Path, named: Mapping[str, Any] = MappingProxyType({})
+) -> InstMatt:
     """The network of a checkpoint that is already read; see ``network_from_checkpoint``."""
-    network = InstMatt(**describe(checkpoint, source=source))
+    described = describe(checkpoint, source=source)
+    width = named.get(WIDTH_KEY, described["width"])
+    if width != described["width"]:
+        raise InputError(
+            f"{source}: a checkpoint of another architecture: its width is {described['width']:g}, the configuration "
+            f"says {WIDTH_KEY} = {width:g}; leave that out or set it to match"
+        )
+    described.update({name: named[key] for key, name in SETTING_KEYS.items() if key in named})
+    network = InstMatt(**described)
     load_network(network, checkpoint, source=source)
     return network.eval()
 
 
-def network_from_checkpoint(path: str | Path) -> InstMatt:
+def network_from_checkpoint(path: str | Path, *, named: Mapping[str, Any] = MappingProxyType({})) -> InstMatt:
     """Build the network that a file describes, with its weights, in evaluation mode on the CPU.
+
+    Its settings are, in this order: what ``named`` says, what the file records, the defaults. Every command that uses
+    a checkpoint does it through this function; options of its own go before all three.
+
+    Args:
+        path: the file.
+        named: keys of a configuration that somebody named, as ``config.named_keys`` returns them, dotted. Read are
+            ``SETTING_KEYS`` and the width, which has to be that of the file.
 
     Raises:
         FileNotFoundError: no such file.
-        InputError: the file is broken or of another architecture.
+        InputError: the file is broken or of another architecture than it or ``named`` says.
     """
-    return described_network(read_checkpoint(path), source=path)
+    return described_network(read_checkpoint(path), source=path, named=named)
 
 
 def few(names: list[str], limit: int = 3) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from misc.errors import InputError
 from misc.files import write_text
 from misc.logger import RunLogger, environment
 from networks import InstMatt
-from networks.checkpoint import describe, few, load_network, load_refiner, read_checkpoint
+from networks.checkpoint import describe, few, load_network, load_refiner, network_from_checkpoint, read_checkpoint
 from networks.imagenet import load_imagenet_encoder
 from networks.instmatt import SETTINGS
 from networks.predictor import Predictor
@@ -61,8 +62,14 @@ def initial_weights(network: InstMatt, model: Any, *, stage: int) -> None:
         load_refiner(network, read_checkpoint(model.pretrain_refiner), source=model.pretrain_refiner)
 
 
-def evaluate(config: Any, *, checkpoint: str, device: torch.device) -> ImqCounts:
-    """Score a checkpoint on the test lists; prints the table in the main process.
+def evaluate(config: Any, *, named: Mapping[str, Any], checkpoint: str, device: torch.device) -> ImqCounts:
+    """Score a checkpoint on the test lists, used as infer.py uses it; prints the table in the main process.
+
+    Args:
+        config: resolved; its section ``data`` is read.
+        named: what of it somebody named, see ``networks.checkpoint.network_from_checkpoint``.
+        checkpoint: the file.
+        device: to run on.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -71,9 +78,7 @@ def evaluate(config: Any, *, checkpoint: str, device: torch.device) -> ImqCounts
     records = build_validation_records(config.data)
     if not records:
         raise InputError('data.test_alpha: found "", expected a filelist: there is nothing to evaluate on')
-    source = read_checkpoint(checkpoint)
-    network = build_network(config.model, refiner=describe(source, source=checkpoint)["refiner"])
-    load_network(network, source, source=checkpoint)
+    network = network_from_checkpoint(checkpoint, named=named)
     counts = validate(Predictor(network, device=device), records)
     if distributed.is_main():
         print(f"{checkpoint} on {counts.images} images, {counts.instances} instances (IMQ/MQ/RQ in percent)")

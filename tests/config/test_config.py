@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from config import DEFAULTS, dump_config, load_config
+from config import DEFAULTS, dump_config, load_config, named_keys, resolve
 from misc.errors import InputError
 from tests.conftest import ROOT
 
@@ -99,6 +99,14 @@ def test_later_sources_win(tmp_path: Path) -> None:
     assert config.train.beta1 == load_config().train.beta1
 
 
+def test_named_keys_are_those_that_somebody_wrote(tmp_path: Path) -> None:
+    path = written(tmp_path, "[train]\nG_lr = 1\n[model.arch]\nwidth = 0.5\n")
+    assert named_keys() == {}
+    named = named_keys(path, ["model.arch.width=0.25", "data.people=folder"])
+    assert named == {"train.G_lr": 1.0, "model.arch.width": 0.25, "data.people": ["folder"]}
+    assert resolve(named) == load_config(path, ["model.arch.width=0.25", "data.people=folder"])
+
+
 def test_every_shipped_file_loads_without_a_warning() -> None:
     shipped = sorted((ROOT / "config").glob("*.toml"))
     assert len(shipped) >= 4
@@ -143,6 +151,7 @@ def test_dump_returns(tmp_path: Path) -> None:
         ("[data]\ncrop_size = 500", "data.crop_size: found 500, expected a multiple of 32"),
         ("[data]\nmask_random_sampling = 1.5", "expected a value from 0 to 1"),
         ("[model.arch]\nencoder = 'vgg'", "model.arch.encoder: found 'vgg', expected 'res_shortcut_encoder_29'"),
+        ("[model]\nclean_below = 0.5", "model.clean_below: found 0.5, expected less than 0.5"),
         ("[train]\nprecision = 'int8'", "train.precision"),
         ("[model]\nimagenet_pretrain = true", "model.imagenet_pretrain_path"),
         ("[train\n", "not valid TOML"),
