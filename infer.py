@@ -18,7 +18,7 @@ from misc.cleaning import check_below
 from misc.device import PRECISIONS, keep_freed_memory, select_device
 from misc.errors import InputError, describe_os_error, run_script
 from misc.filelists import InferenceRecord, load_record, pair_inference
-from misc.images import read_image
+from misc.images import MASK_THRESHOLD, read_image
 from misc.outputs import Outputs
 from misc.overlap import overlapped
 from networks.checkpoint import SETTING_KEYS, WIDTH_KEY, network_from_checkpoint
@@ -65,7 +65,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--output", required=True, help="mattes go to OUTPUT/<image>/<mask name>")
     add("--image-ext", default="jpg", help="extension of the photographs (default jpg)")
     add("--mask-ext", default="png", help="extension of the masks (default png)")
-    add("--guidance-thres", type=int, default=170, help="a mask is foreground from this grey value on (default 170)")
+    add(
+        "--guidance-thres",
+        type=int,
+        default=MASK_THRESHOLD,
+        help=f"a mask is foreground from this grey value on (default {MASK_THRESHOLD})",
+    )
     add("--max-side", type=int, default=1280, help="longer side in the network, pixels; 0 = no limit (default 1280)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:<index> or mps (default auto)")
     add(

@@ -33,7 +33,7 @@ from dataloader.dataset import build_train_dataset
 from dataloader.scenes import FileScenes
 from dataloader.synthesize import synthesize
 from misc.errors import InputError, run_script
-from misc.images import read_alpha, read_image, read_mask
+from misc.images import MASK_THRESHOLD, read_alpha, read_image, read_mask
 
 STAGES = {1: 640, 2: 512}  # stage -> crop of the paper
 LISTS = {"alpha": "alpha", "merged": "image", "mask": "mask", "fg": "fg", "bg": "bg"}
@@ -64,7 +64,7 @@ def plain_sample(record: Any, data: Any, rng: np.random.Generator, *, stage: int
     """
     image = read_image(record.image).astype(np.float64)
     alphas = [read_alpha(path).astype(np.float64) for path in record.alphas]
-    detected = [(read_mask(path) > 127).astype(np.float64) for path in record.masks]
+    detected = [(read_mask(path) >= MASK_THRESHOLD).astype(np.float64) for path in record.masks]
     fgs = [read_image(path).astype(np.float64) for path in record.fgs]
     bg = read_image(record.bgs[0]).astype(np.float64)
     masks = [_plain_match(alpha, detected, data, rng) for alpha in alphas]

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from config import load_config
 from dataloader.dataset import build_train_dataset
+from dataloader.scenes import binary_mask
 from misc.errors import InputError, describe_os_error, run_script
 from misc.filelists import pair_test, pair_training
 from misc.images import read_alpha, read_image, read_mask, write_image
@@ -131,7 +132,7 @@ def _check_masks(
     if not record.masks:
         yield Finding("no mask", f"{record.image}: no mask")
     for path, mask in masks:
-        shown = mask > (127 if mask.max(initial=0) > 1 else 0)
+        shown = binary_mask(mask) > 0
         if not shown.any():
             yield Finding("empty mask", f"{path}: shows nobody")
             continue

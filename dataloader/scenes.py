@@ -14,7 +14,7 @@ from dataloader.compose.sources import CutoutCache, Person, find_backgrounds, fi
 from dataloader.transforms import Scene
 from misc.errors import InputError
 from misc.filelists import ImageRecord
-from misc.images import read_alpha, read_image, read_mask
+from misc.images import MASK_THRESHOLD, read_alpha, read_image, read_mask
 
 
 class SceneSource(Protocol):
@@ -166,5 +166,5 @@ def load_scene(record: ImageRecord) -> Scene:
 
 
 def binary_mask(mask: np.ndarray) -> np.ndarray:
-    """Grey mask, 0..255 or 0..1 -> (H, W) uint8, 0 or 1, cut at half of that range."""
-    return (mask >= (1 if mask.max(initial=0) <= 1 else 128)).astype(np.uint8)
+    """Grey mask, 0..255 or 0..1 -> (H, W) uint8, 0 or 1, cut where inference cuts it."""
+    return (mask >= (1 if mask.max(initial=0) <= 1 else MASK_THRESHOLD)).astype(np.uint8)

@@ -27,10 +27,10 @@ from tqdm import tqdm
 from misc.cleaning import check_below, clean_matte
 from misc.errors import InputError, RunError, run_script
 from misc.filelists import load_record, pair_inference
+from misc.images import MASK_THRESHOLD
 from misc.outputs import Outputs
 
 METHODS = ("cf", "knn", "lkm")
-THRESHOLD = 128  # a mask is foreground from this grey value on
 LEAST_BAND = 10  # pixels
 
 
@@ -180,12 +180,12 @@ def main(arguments: list[str] | None = None) -> int:
     todo = [record for record in records if not outputs.are_there(record)]
     seconds: list[float] = []
     for record in tqdm(todo, desc=options.method, unit="photo"):
-        image, masks = load_record(record, threshold=THRESHOLD)
+        image, masks = load_record(record, threshold=MASK_THRESHOLD)
         mattes = []
         for number, path in enumerate(record.masks):
             started = time.perf_counter()
             try:
-                mattes.append(solve_person(image, masks >= THRESHOLD, number, solve, options))
+                mattes.append(solve_person(image, masks >= MASK_THRESHOLD, number, solve, options))
             except ValueError as error:  # a linear system that pymatting gives up on
                 raise RunError(f"{path}: {options.method} failed: {error}; try another --method") from error
             seconds.append(time.perf_counter() - started)

@@ -10,6 +10,10 @@ import numpy as np
 from misc.errors import InputError
 from misc.files import write_bytes
 
+# A grey mask, 0..255, is foreground from this value on, in training, validation and inference: the default of the
+# published inference. Masks of detectors are 0 or 255, so it matters only for soft or recompressed ones.
+MASK_THRESHOLD = 170
+
 
 def _decode(path: str | Path, flags: int, kind: str) -> np.ndarray:
     path = Path(path)

@@ -10,6 +10,7 @@ import torch
 from misc.cleaning import clean_matte, drop_far
 from misc.device import free_memory, inference_dtype, select_device, to_device
 from misc.errors import InputError
+from misc.images import MASK_THRESHOLD
 from networks.checkpoint import network_from_checkpoint
 from networks.cover import Rect
 from networks.fold import FoldedInstMatt
@@ -73,7 +74,7 @@ class Predictor:
         max_side: int = 1280,
         refine_iterations: int | None = None,
         refine_share: float | None = None,
-        guidance_threshold: int = 128,
+        guidance_threshold: int = MASK_THRESHOLD,
         batch_size: int | None = None,
         precision: str = "fp32",
         fold: bool | None = None,

@@ -60,7 +60,7 @@ def test_published_command_line_with_filelists(small_checkpoint: Path, tmp_path:
     matte = read_mask(tmp_path / "out" / "padded" / "00.png")
     assert matte.shape == image.shape[:2]
     stack = np.stack([read_mask(path) for path in masks if path.parent.name == "padded"])
-    direct = Predictor(small_checkpoint, device="cpu", guidance_threshold=170)(image, stack)
+    direct = Predictor(small_checkpoint, device="cpu")(image, stack)
     np.testing.assert_allclose(matte, to_uint8(direct[0]), atol=1)
 
 

@@ -12,9 +12,10 @@ import pytest
 import infer
 import main
 from config import load_config
+from dataloader.scenes import binary_mask
 from evaluation.quality import ImqCounts
 from misc.errors import InputError
-from misc.images import read_mask
+from misc.images import MASK_THRESHOLD, read_mask
 from networks import InstMatt
 from networks.checkpoint import SETTING_KEYS, read_checkpoint, write_checkpoint
 from networks.instmatt import SETTINGS
@@ -31,7 +32,7 @@ OTHERS: dict[str, Any] = {
     "clean_below": 0.125,
     "drop_far": True,
 }
-Door = Callable[..., dict[str, Any]]
+Door = Callable[..., infer.Predictor]
 
 
 @pytest.fixture
@@ -50,24 +51,27 @@ def settings_of(predictor: infer.Predictor) -> dict[str, Any]:
     return {name: widths.get(name, getattr(predictor, name, getattr(network, name, None))) for name in SETTINGS}
 
 
-def through_infer(checkpoint: Path, config: Path | None, *more: str) -> dict[str, Any]:
+def through_infer(checkpoint: Path, config: Path | None, *more: str) -> infer.Predictor:
     files = ["--image-dir", "a", "--mask-dir", "b", "--output", "c", "--device", "cpu", "--checkpoint", str(checkpoint)]
-    return settings_of(
-        infer.build_predictor(infer.parse([*files, *(["--config", str(config)] if config else []), *more]))
-    )
+    return infer.build_predictor(infer.parse([*files, *(["--config", str(config)] if config else []), *more]))
 
 
 @pytest.fixture
 def through_evaluate(experiment: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Door:
     """``main.py --evaluate`` up to the first photograph; an experiment file names data, and what ``config`` says."""
 
-    def door(checkpoint: Path, config: Path | None, *more: str) -> dict[str, Any]:
-        used = []
-        monkeypatch.setattr("trainer.build.validate", lambda p, _: (used.append(p), ImqCounts.zero())[1])
+    def door(checkpoint: Path, config: Path | None, *more: str) -> infer.Predictor:
+        used: list[infer.Predictor] = []
+
+        def validate(predictor: infer.Predictor, records: object) -> ImqCounts:
+            used.append(predictor)
+            return ImqCounts.zero()
+
+        monkeypatch.setattr("trainer.build.validate", validate)
         model = config.read_text().removeprefix("[model]\n") if config else ""
         command = ["--evaluate", "--config", str(experiment(model=model)), "--checkpoint", str(checkpoint)]
         assert main.main([*command, "--device", "cpu", *more]) == 0
-        return settings_of(used[0])
+        return used[0]
 
     return door
 
@@ -81,28 +85,40 @@ def test_later_sources_win(door: Door, recording: Path, tmp_path: Path) -> None:
     (tmp_path / "file.toml").write_text(FILE)
     default = {name: load_config().model[name] for name in SETTINGS}
     recorded = {**default, "refine_share": 0.25, "refine_iterations": 1, "drop_far": True}
-    assert door(recording, None) == recorded
+    assert settings_of(door(recording, None)) == recorded
     named = {**recorded, "refine_share": 0.5, "self_refine_width2": 9, "drop_far": False}
-    assert door(recording, tmp_path / "file.toml") == named
+    assert settings_of(door(recording, tmp_path / "file.toml")) == named
     overridden = {**named, "refine_share": 0.75, "refine_iterations": 3}
-    assert door(recording, tmp_path / "file.toml", "model.refine_share=0.75", "model.refine_iterations=3") == overridden
+    more = ("model.refine_share=0.75", "model.refine_iterations=3")
+    assert settings_of(door(recording, tmp_path / "file.toml", *more)) == overridden
 
 
 def test_every_setting_acts_alone(door: Door, small_checkpoint: Path) -> None:
     assert OTHERS.keys() == set(SETTINGS)
-    before = door(small_checkpoint, None)
+    before = settings_of(door(small_checkpoint, None))
     for name, value in OTHERS.items():
         assert before[name] != value
-        assert door(small_checkpoint, None, f"model.{name}={str(value).lower()}") == {**before, name: value}
+        after = settings_of(door(small_checkpoint, None, f"model.{name}={str(value).lower()}"))
+        assert after == {**before, name: value}
 
 
 def test_options_win_over_all(recording: Path, tmp_path: Path) -> None:
     (tmp_path / "file.toml").write_text(FILE)
     options = ["--refine-share", "1", "--refine-iterations", "0", "--drop-far", "--clean-below", "0.4"]
     given = ["model.refine_share=0.75", "model.refine_iterations=3", "model.clean_below=0.25"]
-    settings = through_infer(recording, tmp_path / "file.toml", *options, *given)
+    settings = settings_of(through_infer(recording, tmp_path / "file.toml", *options, *given))
     expected = {"refine_share": 1, "refine_iterations": 0, "drop_far": True, "clean_below": 0.4}
     assert {name: settings[name] for name in expected} == expected
+
+
+def test_a_grey_mask_is_cut_alike_by_every_door(through_evaluate: Door, small_checkpoint: Path) -> None:
+    doors = (through_evaluate, through_infer)
+    thresholds = [door(small_checkpoint, None).guidance_threshold for door in doors]
+    thresholds.append(infer.Predictor(small_checkpoint, device="cpu").guidance_threshold)
+    thresholds.append(int(np.argmax(binary_mask(np.arange(256, dtype=np.uint8)[None])[0])))  # of training
+    assert thresholds == [MASK_THRESHOLD] * 4 == [170] * 4
+    asked = through_infer(small_checkpoint, None, "--guidance-thres", "100")
+    assert asked.guidance_threshold == 100
 
 
 def test_defaults_of_the_network_are_those_of_the_configuration() -> None:

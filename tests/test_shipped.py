@@ -70,7 +70,7 @@ def test_infer_uses_it_by_default_and_hub_hands_it_out(run: Callable, tmp_path: 
     name = sorted(path.stem for path in (composites / "images").iterdir())[0]
     image = read_image(composites / "images" / f"{name}.jpg")
     masks = np.stack([read_mask(path) for path in sorted((composites / "masks" / name).iterdir())])
-    mattes = hubconf.instmatt_s(device="cpu", max_side=256, guidance_threshold=170)(image, masks)
+    mattes = hubconf.instmatt_s(device="cpu", max_side=256)(image, masks)
     written = np.stack([read_mask(path) for path in sorted((tmp_path / name).iterdir())])
     assert np.abs(written - 255 * mattes).max() <= 1
     network = hubconf.instmatt_s_network()

@@ -30,7 +30,7 @@ from misc.device import select_device
 from misc.errors import InputError, RunError, run_script
 from misc.filelists import ImageRecord
 from misc.files import write_text
-from misc.images import read_alpha, read_mask
+from misc.images import MASK_THRESHOLD, read_alpha, read_mask
 from networks.predictor import Predictor
 from trainer.validate import validate
 
@@ -131,7 +131,7 @@ def score_masks(records: Sequence[ImageRecord]) -> ImqCounts:
     counts = ImqCounts.zero()
     for record in records:
         truth = [read_alpha(path) for path in record.alphas]
-        masks = [(read_mask(path) >= 128).astype(np.float32) for path in record.masks]
+        masks = [(read_mask(path) >= MASK_THRESHOLD).astype(np.float32) for path in record.masks]
         counts = counts.update(evaluate_image(masks, truth, name=record.name))
     return counts
 
