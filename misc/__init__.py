@@ -1,1 +1,1 @@
-"""The ground: files, pictures, devices, processes, detectors, and the commands that need nothing above them."""
+"""The ground: files, pictures, devices, processes, detectors, and commands that need no more or run the doors as programs."""

@@ -75,8 +75,9 @@ def with_refiner(
 ) -> dict[str, Any]:
     """The base network of one checkpoint and the refiner of another, with how the latter is used.
 
-    The refiner sees photograph and mattes only, no features of the base network, so it can move on without a step of
-    training; whether it serves the other base network as well has to be measured.
+    The refiner reads the photograph, the tri-mattes and the last features of the base network's decoder. It can move on
+    without training only where those features mean the same, as in a base network that was trained on from the one that
+    the refiner knows; whether it serves there as well has to be measured.
 
     Args:
         base: as ``read_checkpoint`` returns it; a refiner in it is replaced.

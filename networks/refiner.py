@@ -1,6 +1,7 @@
 """Multi-instance refinement: where the mattes of several people disagree, let them exchange features.
 
-Paper section 3.3. The same loop serves training, validation and inference.
+Paper section 3.3. Training, validation and inference choose windows and refine one of them alike; :func:`refine` is the
+loop of the latter two, training has one of its own that teaches each iteration (``trainer.tasks.RefinementTask``).
 """
 
 from __future__ import annotations

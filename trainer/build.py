@@ -101,6 +101,8 @@ def build_trainer(config: Any, *, stage: int, device: torch.device) -> Trainer:
         raise InputError(
             f"model.batch_size: found {config.model.batch_size}, expected at least 2 in stage 1: batch norm needs them"
         )
+    if stage == 2 and not config.model.arch.refiner:
+        raise InputError('model.arch.refiner: found "", expected "multi_inst_refiner" in stage 2, which trains it')
     if train.compile:
         require_compiler(device)
     if train.num_threads:

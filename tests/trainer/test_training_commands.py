@@ -193,6 +193,7 @@ def test_stage2_without_stage1_and_other_bad_starts(
     cases = [
         (["--stage", 2], "model.pretrain"),
         (["--stage", 2, f"model.pretrain={gone}"], str(gone)),
+        (["--stage", 2, f"model.pretrain={stateless}", "model.arch.refiner="], 'model.arch.refiner: found ""'),
         (["--stage", 1, f"train.resume_checkpoint={gone}"], str(gone)),
         (["--stage", 2, f"model.pretrain={partial}"], f"{partial}: a checkpoint of another architecture: "),
         (["--stage", 2, f"model.pretrain={partial}"], "tensors missing (decoder.refine_OS1."),
