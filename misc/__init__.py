@@ -1,1 +1,1 @@
-"""The ground: files, pictures, devices, processes, detectors, and commands that need no more or run the doors as programs."""
+"""The ground: files, pictures, devices, processes, detectors, and commands that need no more or run doors by name."""

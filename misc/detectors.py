@@ -100,12 +100,14 @@ def build_detector(
     has_detectron2 = importlib.util.find_spec("detectron2") is not None
     if backend == "auto":
         backend = "detectron2" if has_detectron2 else "torchvision"
-        if backend == "torchvision" and (config_file or options):
-            raise InputError(f"--config-file, --opts: meant for detectron2, which is missing; {INSTALL_DETECTRON2}")
+    if backend == "torchvision" and (config_file or options):
+        remedy = "--backend detectron2" if has_detectron2 else f"that is not installed: {INSTALL_DETECTRON2}"
+        raise InputError(f"--config-file, --opts: meant for detectron2; leave them out to use torchvision, or {remedy}")
     if backend == "detectron2" and not has_detectron2:
         raise InputError(f"--backend detectron2: not installed; use --backend torchvision, or {INSTALL_DETECTRON2}")
-    if weights is not None and "://" not in str(weights) and not Path(weights).is_file():
-        raise FileNotFoundError(f"{weights}: no such file; expected weights of {backend}")
+    for file in (weights, dict(zip(options[::2], options[1::2])).get("MODEL.WEIGHTS")):
+        if file is not None and "://" not in str(file) and not Path(file).is_file():
+            raise FileNotFoundError(f"{file}: no such file; expected weights of {backend}")
     if backend == "detectron2":
         return Detectron2Detector(config_file, weights, _device(device), min_score, options)
     return TorchvisionDetector(weights, _device(device), min_score)
@@ -195,6 +197,8 @@ class Detectron2Detector:
         from detectron2.engine import DefaultPredictor
 
         name = config_file or DETECTRON2_CONFIG
+        if not Path(name).is_file():  # such as ../configs/COCO-…/….yaml in a folder that is not detectron2's own
+            name = name.rpartition("configs/")[2]
         config = get_cfg()
         try:
             config.merge_from_file(name if Path(name).is_file() else model_zoo.get_config_file(name))

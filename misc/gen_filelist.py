@@ -3,10 +3,13 @@
     python -m misc.gen_filelist --image-dir photos/images --mask-dir photos/masks --output photos
     python -m misc.gen_filelist --image-dir D/images --mask-dir D/masks --alpha-dir D/alphas --fg-dir D/fgs \\
         --bg-dir D/bgs --output D
+    python misc/gen_filelist.py --input D/masks/natural --image-prefix D/images/natural \\
+        --image-path datasets/HIM2K_natural_image.txt --mask-path datasets/HIM2K_natural_mask.txt
 
 Photographs are ``<image name>.jpg``, masks ``<image name>/NN.png``. The first form writes OUTPUT/image.txt and
-OUTPUT/mask.txt, one line per mask, for ``infer.py``; photographs without masks are named and left out. With
---alpha-dir the lists follow the alphas instead, as validation reads them, and with --fg-dir and --bg-dir as well
+OUTPUT/mask.txt, one line per mask, for ``infer.py``; photographs without masks are named and left out. The last form is
+the published one: --input and --image-prefix are other names of --mask-dir and --image-dir, and the lists are named.
+With --alpha-dir the lists follow the alphas instead, as validation reads them, and with --fg-dir and --bg-dir as well
 OUTPUT/fg.txt and OUTPUT/bg.txt complete a training set.
 """
 
@@ -24,14 +27,21 @@ from misc.filelists import pair_inference, pair_test, pair_training, write_filel
 
 
 def inference_lists(
-    image_dir: str | Path, mask_dir: str | Path, output: str | Path, *, image_ext: str = "jpg", mask_ext: str = "png"
+    image_dir: str | Path,
+    mask_dir: str | Path,
+    *,
+    image_path: str | Path,
+    mask_path: str | Path,
+    image_ext: str = "jpg",
+    mask_ext: str = "png",
 ) -> tuple[int, int, list[str]]:
-    """Pair masks with photographs and write OUTPUT/image.txt and OUTPUT/mask.txt, parallel, one line per mask.
+    """Pair masks with photographs and write two parallel filelists, one line per mask: a photograph's line repeats.
 
     Args:
         image_dir: folder of ``<image name>.<image_ext>``.
         mask_dir: folder of ``<image name>/NN.<mask_ext>``.
-        output: folder of the lists.
+        image_path: list of photographs to write.
+        mask_path: list of masks to write.
         image_ext: what photographs end with.
         mask_ext: what masks end with.
 
@@ -46,8 +56,8 @@ def inference_lists(
     for folder in (image_dir, mask_dir):
         _require_folder(folder)
     records, without = pair_inference(image_dir, mask_dir, image_ext=image_ext, mask_ext=mask_ext)
-    write_filelist(Path(output) / "image.txt", (record.image for record in records for _ in record.masks))
-    write_filelist(Path(output) / "mask.txt", (mask for record in records for mask in record.masks))
+    write_filelist(image_path, (record.image for record in records for _ in record.masks))
+    write_filelist(mask_path, (mask for record in records for mask in record.masks))
     return len(records), sum(len(record.masks) for record in records), without
 
 
@@ -124,9 +134,11 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     add = parser.add_argument
-    add("--image-dir", required=True, metavar="FOLDER", help="photographs, <image name>.jpg")
-    add("--mask-dir", required=True, metavar="FOLDER", help="masks, <image name>/NN.png")
+    add("--image-dir", "--image-prefix", required=True, metavar="FOLDER", help="photographs, <image name>.jpg")
+    add("--mask-dir", "--input", required=True, metavar="FOLDER", help="masks, <image name>/NN.png")
     add("--output", default=".", metavar="FOLDER", help="where to write the lists (default: the working directory)")
+    add("--image-path", metavar="FILE", help="list of photographs for infer.py (default: OUTPUT/image.txt)")
+    add("--mask-path", metavar="FILE", help="list of masks for infer.py (default: OUTPUT/mask.txt)")
     add("--image-ext", default="jpg", help="what photographs end with (default: jpg)")
     add("--mask-ext", default="png", help="what masks end with (default: png)")
     add("--alpha-dir", metavar="FOLDER", help="true alphas, <image name>/NN.png: write the lists of a data set")
@@ -142,11 +154,17 @@ def main() -> None:
     if args.alpha_dir is None:
         if args.fg_dir or args.bg_dir:
             raise InputError("--fg-dir, --bg-dir: expected --alpha-dir as well, which a training set needs")
-        images, masks, without = inference_lists(args.image_dir, args.mask_dir, args.output, **extensions)
+        image_path = args.image_path or Path(args.output) / "image.txt"
+        mask_path = args.mask_path or Path(args.output) / "mask.txt"
+        images, masks, without = inference_lists(
+            args.image_dir, args.mask_dir, image_path=image_path, mask_path=mask_path, **extensions
+        )
         for name in without:
             print(f"no masks, left out: {name}", file=sys.stderr)
-        print(f"{args.output}: {images} photographs with {masks} masks in image.txt and mask.txt")
+        print(f"{images} photographs with {masks} masks in {image_path} and {mask_path}")
     else:
+        if args.image_path or args.mask_path:
+            raise InputError("--image-path, --mask-path: with --alpha-dir all lists go to --output; leave them out")
         images, alphas = training_lists(
             args.image_dir,
             args.mask_dir,

@@ -3,7 +3,11 @@
     python -m misc.image_demo --input photos/*.jpg --output masks
 
 writes OUTPUT/<image name>/NN.png (0 or 255), best score first; misc/gen_filelist.py then pairs masks and photographs.
-Uses detectron2 where it is installed, else torchvision.
+Uses detectron2 where it is installed, else torchvision. The published command line works from any folder
+and needs detectron2:
+
+    python image_demo.py --config-file ../configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml \\
+        --input photos/*.jpg --output masks --opts MODEL.WEIGHTS ../pretrained/model_final_f10217.pkl
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from glob import glob
 from pathlib import Path
 
 if not __package__:
@@ -29,14 +34,14 @@ PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def find_photographs(inputs: Iterable[str | Path]) -> list[Path]:
-    """Photographs among files and folders, each image name once.
+    """Photographs among files, folders and patterns such as ``photos/*.jpg``, each image name once.
 
     Raises:
-        FileNotFoundError: no such file or folder.
+        FileNotFoundError: no such file or folder, or nothing that a pattern fits.
         InputError: no photograph, or two that would share an output folder.
     """
     found: dict[str, Path] = {}
-    entries = [Path(entry) for entry in inputs]
+    entries = [path for entry in inputs for path in _expanded(entry)]
     for entry in entries:
         if not entry.exists():
             raise FileNotFoundError(f"{entry}: no such file or folder; expected photographs")
@@ -53,6 +58,13 @@ def find_photographs(inputs: Iterable[str | Path]) -> list[Path]:
             f"{', '.join(map(str, entries))}: no photographs; expected files ending with {' '.join(PHOTOGRAPHS)}"
         )
     return list(found.values())
+
+
+def _expanded(entry: str | Path) -> list[Path]:
+    """The files that a pattern fits, which no shell took apart because it was quoted; anything else as it is."""
+    path = Path(entry).expanduser()
+    matches = [] if path.exists() else sorted(map(Path, glob(str(path), recursive=True)))
+    return matches or [path]
 
 
 def write_masks(folder: Path, masks: Sequence[np.ndarray]) -> None:
@@ -128,7 +140,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     add = parser.add_argument
-    add("--input", nargs="+", required=True, metavar="PATH", help="photographs, or folders of them")
+    add("--input", nargs="+", required=True, metavar="PATH", help="photographs, folders of them, or patterns")
     add("--output", required=True, metavar="FOLDER", help="where to write <image name>/NN.png")
     add("--backend", default="auto", choices=("auto", "detectron2", "torchvision"), help="segmenter (default: auto)")
     add("--confidence-threshold", type=float, default=0.7, help="smallest score to keep (default: 0.7)")

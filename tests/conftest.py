@@ -22,12 +22,14 @@ SAMPLE = ROOT / "datasets" / "sample"
 
 @pytest.fixture(scope="session")
 def run() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a Python command of the project from the repository root, with one thread per process."""
+    """Run a Python command of the project, from the repository root by default, with one thread per process."""
 
-    def command(*arguments: object, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+    def command(
+        *arguments: object, folder: Path = ROOT, timeout: float = 300, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *map(str, arguments)],
-            cwd=ROOT,
+            cwd=folder,
             env={**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "60", **environment},
             capture_output=True,
             text=True,

@@ -22,7 +22,8 @@ def photos(tmp_path: Path) -> Path:
 
 def test_lists_give_back_what_the_folders_hold(photos: Path):
     shutil.rmtree(photos / "masks" / "pexels_pexels-photo-192329")
-    images, masks, without = inference_lists(photos / "images", photos / "masks", photos)
+    lists = {"image_path": photos / "image.txt", "mask_path": photos / "mask.txt"}
+    images, masks, without = inference_lists(photos / "images", photos / "masks", **lists)
     assert (images, masks, without) == (5, 11, ["pexels_pexels-photo-192329"])
     lines = [(photos / f"{kind}.txt").read_text().splitlines() for kind in ("image", "mask")]
     assert len(lines[0]) == len(lines[1]) == 11
@@ -55,7 +56,8 @@ def test_validation_lists_need_no_colours(small_set: Path, tmp_path: Path):
 def test_other_extensions(photos: Path):
     for path in (photos / "images").iterdir():
         path.rename(path.with_suffix(".JPEG"))
-    assert inference_lists(photos / "images", photos / "masks", photos, image_ext="jpeg")[0] == 6
+    lists = {"image_path": photos / "image.txt", "mask_path": photos / "mask.txt"}
+    assert inference_lists(photos / "images", photos / "masks", image_ext="jpeg", **lists)[0] == 6
 
 
 def test_one_colour_folder_alone_is_refused(small_set: Path, tmp_path: Path):
@@ -84,6 +86,7 @@ def test_bad_input_is_one_line_and_status_two(run: Callable, photos: Path, tmp_p
         "empty: no photographs": ["--image-dir", empty, *masks],
         "none for the 6 photographs": [*images, "--mask-dir", empty],
         "--alpha-dir": [*images, *masks, "--fg-dir", photos],
+        "all lists go to --output": [*images, *masks, "--alpha-dir", photos, "--image-path", tmp_path / "image.txt"],
         "no alphas": [*images, *masks, "--alpha-dir", empty],
     }
     for expected, arguments in cases.items():
