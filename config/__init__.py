@@ -49,7 +49,6 @@ _CHOICES: dict[str, Sequence[Any]] = {
     "data.split": ("train", "all"),
     "data.compose_masks": ("detector", "none"),
     "train.precision": ("fp32", "bf16", "fp16", "auto"),
-    "train.best_metric": ("MAD", "MSE", "Grad", "Conn"),
     "log.logging_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
 }
 _AT_LEAST: dict[str, float] = {

@@ -34,7 +34,7 @@ from misc.errors import InputError, run_script
 from misc.images import read_alpha, write_image
 
 THRESHOLDS = (0.5, 0.75)
-MEASURES = ("MAD", "MSE", "Grad", "Conn", "IoU")
+MEASURES = ("MAD", "MSE", "Grad", "Conn", "IoU")  # of the published evaluation
 TOLERANCE = 1e-4  # of IMQ as a fraction: the two differ in float32 against float64
 
 

@@ -1,8 +1,8 @@
 """Is B better than A? ``python -m evaluation.compare A.json B.json`` on two files written by IMQ.py --json.
 
-For each measure the difference B − A over the data set, with a bootstrap confidence interval (Efron 1979): images are
-drawn with replacement, the same for both, and the figures computed anew from the additive counts of the drawn
-images. Pairing by image takes out how hard the images are, which both methods share.
+For each measure the difference B − A over the data set, with a bootstrap confidence interval: images are drawn with
+replacement, the same for both, and the figures computed anew from the additive counts of the drawn images. Pairing by
+image takes out how hard the images are, which both methods share.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 if not __package__:  # run as a file: this folder is not where imports start
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from evaluation.bootstrap import additive_counts, bootstrap, interval, quotients
 from evaluation.folders import some
 from evaluation.protocols import PROTOCOLS, Protocol
 from misc.errors import InputError, run_script
@@ -59,11 +58,15 @@ def load(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: no such file; expected one written by IMQ.py --json")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        known = data["protocol"]["name"] in PROTOCOLS and all("pairs" in image for image in data["images"].values())
+        protocol = PROTOCOLS[data["protocol"]["name"]]
+        pairs = [pair for image in data["images"].values() for pair in image["pairs"]]
+        lacking = [figure for figure in protocol.figures if not all(figure in pair for pair in pairs)]
     except (ValueError, KeyError, TypeError, AttributeError):
-        known = False
-    if not known:
-        raise InputError(f"{path}: not a file written by IMQ.py --json (no per-image figures); write it again")
+        raise InputError(
+            f"{path}: not a file written by IMQ.py --json (no per-image figures); write it again"
+        ) from None
+    if lacking:
+        raise InputError(f"{path}: its pairs have no {', '.join(lacking)}, which IMQ.py writes today; write it again")
     if not data["images"]:
         raise InputError(f"{path}: holds no image")
     return data
@@ -94,54 +97,6 @@ def check_comparable(a: dict[str, Any], b: dict[str, Any], *, names: tuple[str, 
         )
 
 
-def additive_counts(data: dict[str, Any], *, threshold: float) -> np.ndarray:
-    """What each image adds to numerators and denominator.
-
-    Returns:
-        (images, measures + 1) float64, images by name. Quality protocols: the similarities of the true positives and
-        TP + FP/2 + FN/2; others: the errors of the true positives and TP. Figure = column / last column.
-    """
-    protocol = PROTOCOLS[data["protocol"]["name"]]
-    rows = np.zeros((len(data["images"]), len(protocol.measures) + 1))
-    for row, name in zip(rows, sorted(data["images"])):
-        image = data["images"][name]
-        if image["missing"] and not protocol.counts_missing:
-            continue
-        matched = [pair for pair in image["pairs"] if pair["IoU"] >= threshold]
-        for pair in matched:
-            row[:-1] += protocol.value(pair, pair["IoU"])
-        row[-1] = (len(image["gt"]) + len(image["pred"])) / 2 if protocol.is_quality else len(matched)
-    return rows
-
-
-def bootstrap(*tables: np.ndarray, resamples: int, seed: int) -> list[np.ndarray]:
-    """Figures of bootstrap samples: images drawn with replacement, the same ones for every table.
-
-    Args:
-        tables: each (images, n + 1) float64 of additive counts, the denominator last, see ``additive_counts``.
-        resamples: number of samples.
-        seed: of the draws.
-
-    Returns:
-        For each table (resamples, n) figures, NaN where a sample has none.
-    """
-    generator = np.random.default_rng(seed)
-    count = len(tables[0])
-    samples = [np.empty((resamples, rows.shape[1] - 1)) for rows in tables]
-    for start in range(0, resamples, 256):  # in blocks: memory does not grow with resamples times images
-        block = min(256, resamples - start)
-        weights = generator.multinomial(count, np.full(count, 1 / count), size=block).astype(np.float64)
-        for rows, figures in zip(tables, samples):
-            figures[start : start + block] = quotients(weights @ rows)
-    return samples
-
-
-def interval(samples: np.ndarray, *, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile interval of each column of (resamples, n) figures: lower and upper bounds, (n,) each."""
-    tail = 100 * (1 - confidence) / 2
-    return _percentiles(samples, tail), _percentiles(samples, 100 - tail)
-
-
 def compare(
     a: dict[str, Any],
     b: dict[str, Any],
@@ -168,8 +123,8 @@ def compare(
     total_a, total_b = quotients(rows_a.sum(0)), quotients(rows_b.sum(0))
     gain = quotients(rows_b) - quotients(rows_a)
     differences = []
-    for index, measure in enumerate(protocol.measures):
-        sign = 1 if _higher_is_better(protocol, measure) else -1
+    for index, measure in enumerate(protocol.figures):
+        sign = 1 if protocol.higher_is_better(measure) else -1
         better, worse = int((sign * gain[:, index] > 0).sum()), int((sign * gain[:, index] < 0).sum())
         a_value, b_value, least, most = (float(row[index]) for row in (total_a, total_b, low, high))
         differences.append(Difference(measure, a_value, b_value, least, most, better, worse, count - better - worse))
@@ -178,43 +133,25 @@ def compare(
 
 def table(differences: Sequence[Difference], *, protocol: Protocol, confidence: float) -> str:
     """The differences as text; IMQ and IoU in percent."""
-    quality = protocol.is_quality
     interval = f"{100 * confidence:g} % interval"
-    unit = "IMQ, percent, higher is better" if quality else "mean errors, lower is better; IoU in percent"
+    unit = "IMQ, percent, higher is better" if protocol.is_quality else "mean errors, lower is better; IoU in percent"
     lines = [unit, f"{'measure':<8}{'A':>9}{'B':>9}{'B - A':>9}{interval:>22}   B better / worse / equal images"]
     for d in differences:
-        scale = 100 if quality or d.measure == "IoU" else 1
+        scale = 100 if protocol.higher_is_better(d.measure) else 1
         digits = 2 if scale == 100 else 3
         figures = "".join(f"{scale * v:>9.{digits}f}" for v in (d.a, d.b))
         bounds = f"[{scale * d.low:+.{digits}f}, {scale * d.high:+.{digits}f}]"
-        better = (d.low > 0) if _higher_is_better(protocol, d.measure) else (d.high < 0)
-        worse = (d.high < 0) if _higher_is_better(protocol, d.measure) else (d.low > 0)
+        better = (d.low > 0) if protocol.higher_is_better(d.measure) else (d.high < 0)
+        worse = (d.high < 0) if protocol.higher_is_better(d.measure) else (d.low > 0)
         verdict = "  B is better" if better else "  A is better" if worse else ""
         change = f"{scale * (d.b - d.a):>+9.{digits}f}"
         lines.append(f"{d.measure:<8}{figures}{change}{bounds:>22}   {d.better} / {d.worse} / {d.equal}{verdict}")
     return "\n".join(lines)
 
 
-def quotients(rows: np.ndarray) -> np.ndarray:
-    """Numerators over the denominator in the last column, (..., n + 1) → (..., n); NaN for 0 / 0."""
-    denominator = rows[..., -1:]
-    nothing = np.full_like(rows[..., :-1], np.nan)
-    return np.divide(rows[..., :-1], denominator, out=nothing, where=denominator > 0)
-
-
-def _percentiles(samples: np.ndarray, percent: float) -> np.ndarray:
-    """Percentile of each column over the samples that have a figure; NaN if none has."""
-    columns = [column[~np.isnan(column)] for column in samples.T]
-    return np.array([np.percentile(column, percent) if column.size else np.nan for column in columns])
-
-
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     """NaN, which JSON lacks, as null."""
     return {key: None if value != value else value for key, value in row.items()}
-
-
-def _higher_is_better(protocol: Protocol, measure: str) -> bool:
-    return protocol.is_quality or measure == "IoU"
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -55,7 +55,7 @@ class AveragePrecision:
 
 def pair_score(pair: Pair) -> float:
     """IoU · (1 − min(mean |p − g| over the union, 1)), in [0, 1], of a pair evaluated with an IMQ protocol."""
-    return pair.iou * (1 - min(pair.sums.absolute / pair.sums.pixels, 1.0))
+    return pair.iou * (1 - min(pair.sums.totals["MAD"] / pair.sums.pixels, 1.0))
 
 
 def average_precision(

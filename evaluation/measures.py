@@ -1,11 +1,15 @@
-"""Matting errors of one predicted and one true alpha: MAD, MSE, SAD, Grad, Conn.
+"""Matting errors of one predicted and one true alpha: MAD, MSE, SAD, Grad, Conn, a row each.
 
-With p the prediction, g the truth (float32, [0, 1]) and R the region, the sums are
+A measure is a function from p, the prediction, and g, the truth (float32, [0, 1]), to an error at every pixel. Summed
+over a region R, which the protocol chooses, they are
 
 - absolute: Σ_R |p − g|  (MAD, SAD);
 - squared: Σ_R (p − g)²  (MSE);
 - gradient: Σ_R (‖∇p‖ − ‖∇g‖)²  (Grad);
 - connectivity: Σ_R |φ(p) − φ(g)|  (Conn).
+
+Another measure is another function and another row of ``MEASURES``: protocols, tables, files, comparison, validation
+and the choice of the best checkpoint read that list.
 
 Grad and Conn come from Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009. There
 the gradient error compares gradient *vectors*, (∇p − ∇g)², with a free exponent; here, as in the code that goes with
@@ -17,19 +21,18 @@ as the source for all levels; here, as in the published evaluation of InstMatt, 
 has its own: the largest 4-connected component of (p ≥ t) ∧ (g ≥ t). A pixel's level is the last threshold before it
 leaves that component, 1 if it never does, 0 if it was never in.
 
-Nothing is computed outside the box of the two supports: p = g = 0 there, so only the gradient, whose filter reaches
-``GRADIENT_RADIUS`` pixels further, can differ from zero at all.
+Nothing is computed outside the box of the two supports: an error has to be 0 where p = g = 0, but for what a filter
+brings from up to ``GRADIENT_RADIUS`` pixels away.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-
-from evaluation.sparse import Box, Cutout
 
 GRADIENT_SIGMA = 1.4
 GRADIENT_RADIUS = math.ceil(
@@ -39,90 +42,51 @@ CONN_STEP = 0.15  # differences to the level below this do not count
 CONN_LEVELS = (np.arange(11) / 10).astype(np.float32)  # 0, 0.1 … 1.0
 
 
+def absolute(p: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """|p − g|, (H, W) float32 of two such alphas; so are the arguments and results of all measures."""
+    return np.abs(p - g)
+
+
+def squared(p: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """(p − g)²."""
+    return np.square(p - g)
+
+
+def gradient(p: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """(‖∇p‖ − ‖∇g‖)²."""
+    return np.square(gradient_magnitude(p) - gradient_magnitude(g))
+
+
+def connectivity(p: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """|φ(p) − φ(g)|."""
+    level = connectivity_level(p, g)
+    return np.abs(_connectivity_degree(p, level) - _connectivity_degree(g, level))
+
+
 @dataclass(frozen=True)
-class ErrorSums:
-    """Sums over a region, not yet divided by anything (see the module's formulas).
+class Measure:
+    """A way in which two alphas differ.
 
     Attributes:
-        absolute, squared, gradient, connectivity: the four sums, ≥ 0.
-        pixels: number of pixels of the region, |R|.
+        name: of the figure, in every table and file.
+        error: (p, g) → error at each pixel, (H, W) float32, ≥ 0.
+        in_imq: the quality protocols have a similarity of it.
+        is_mean: the error protocols take its mean, × 1e3, instead of its sum, / 1e3.
     """
 
-    absolute: float
-    squared: float
-    gradient: float
-    connectivity: float
-    pixels: int
+    name: str
+    error: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    in_imq: bool = True
+    is_mean: bool = False
 
 
-def union_errors(pred: Cutout, gt: Cutout) -> ErrorSums:
-    """Sums over the union of the two > 0 supports: the region of instance matting quality.
-
-    Args:
-        pred: predicted alpha, float32 in [0, 1].
-        gt: true alpha of the same image size.
-
-    Raises:
-        ValueError: the image sizes differ.
-    """
-    # A frame of zeros, where the image does not end first, makes border replication inside the window equal to the
-    # filter on the whole image.
-    window = _window(pred, gt, margin=1)
-    p, g = pred.window(window), gt.window(window)
-    return _sums(p, g, region=(p > 0) | (g > 0))
-
-
-def whole_errors(pred: Cutout, gt: Cutout) -> ErrorSums:
-    """Sums over the whole image.
-
-    Raises:
-        ValueError: the image sizes differ.
-    """
-    window = _window(pred, gt, margin=GRADIENT_RADIUS + 1)
-    sums = _sums(pred.window(window), gt.window(window), region=None)
-    return _with_pixels(sums, pred.shape[0] * pred.shape[1])
-
-
-def region_errors(pred: Cutout, gt: Cutout, region: Cutout) -> ErrorSums:
-    """Sums over a given region, such as a trimap's unknown band.
-
-    Args:
-        pred: predicted alpha, float32 in [0, 1].
-        gt: true alpha of the same image size.
-        region: mask of the same image size, non-zero inside.
-
-    Raises:
-        ValueError: the image sizes differ.
-    """
-    if region.shape != gt.shape:
-        raise ValueError(f"the region has {_size(region.shape)} pixels, the true alpha {_size(gt.shape)}")
-    window = _window(pred, gt, margin=GRADIENT_RADIUS + 1)
-    sums = _sums(pred.window(window), gt.window(window), region=region.window(window) > 0)
-    return _with_pixels(sums, region.area)
-
-
-def unknown_band(gt: Cutout, *, width: int) -> Cutout:
-    """Trimap unknown band of a true alpha: neither sure foreground nor sure background.
-
-    Sure foreground is α = 1, sure background α = 0, each eroded by an ellipse of ``width`` pixels. The image border
-    does not erode.
-
-    Args:
-        gt: true alpha, float32 in [0, 1].
-        width: of the ellipse, pixels, ≥ 1.
-
-    Returns:
-        uint8 mask of the same image size, 1 inside the band.
-    """
-    window = gt.box.grown(width, shape=gt.shape)
-    alpha = gt.window(window)
-    full = np.zeros(gt.shape, np.uint8)
-    if alpha.size:
-        ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
-        foreground = cv2.erode((alpha >= 1).astype(np.uint8), ellipse)
-        background = cv2.erode((alpha <= 0).astype(np.uint8), ellipse)
-        full[window.top : window.bottom, window.left : window.right] = (foreground == 0) & (background == 0)
-    return Cutout.of(full)
+MEASURES = (
+    Measure("MAD", absolute, is_mean=True),
+    Measure("MSE", squared, is_mean=True),
+    Measure("SAD", absolute, in_imq=False),  # in IMQ, which divides by the area, it would be MAD again
+    Measure("Grad", gradient),
+    Measure("Conn", connectivity),
+)
 
 
 def gradient_magnitude(alpha: np.ndarray) -> np.ndarray:
@@ -190,42 +154,7 @@ def _largest_component(mask: np.ndarray) -> np.ndarray:
     return (labels == largest[0]).view(np.uint8)
 
 
-def _sums(p: np.ndarray, g: np.ndarray, *, region: np.ndarray | None) -> ErrorSums:
-    """The four sums over ``region`` (bool; None: everywhere) of two windows of equal shape."""
-    if not p.size:
-        return ErrorSums(0.0, 0.0, 0.0, 0.0, 0)
-    difference = p - g
-    slope = gradient_magnitude(p) - gradient_magnitude(g)
-    level = connectivity_level(p, g)
-    loose = _connectivity_degree(p, level) - _connectivity_degree(g, level)
-    if region is not None:
-        for error in (difference, slope, loose):
-            error *= region
-    return ErrorSums(
-        absolute=float(np.abs(difference).sum(dtype=np.float64)),
-        squared=float(np.square(difference).sum(dtype=np.float64)),
-        gradient=float(np.square(slope).sum(dtype=np.float64)),
-        connectivity=float(np.abs(loose).sum(dtype=np.float64)),
-        pixels=p.size if region is None else int(np.count_nonzero(region)),
-    )
-
-
 def _connectivity_degree(alpha: np.ndarray, level: np.ndarray) -> np.ndarray:
     distance = alpha - level
     distance *= distance >= np.float32(CONN_STEP)
     return 1 - distance
-
-
-def _window(pred: Cutout, gt: Cutout, *, margin: int) -> Box:
-    if pred.shape != gt.shape:
-        raise ValueError(f"the prediction has {_size(pred.shape)} pixels, the true alpha {_size(gt.shape)}")
-    box = pred.box.union(gt.box)
-    return box if box.is_empty else box.grown(margin, shape=gt.shape)
-
-
-def _with_pixels(sums: ErrorSums, pixels: int) -> ErrorSums:
-    return ErrorSums(sums.absolute, sums.squared, sums.gradient, sums.connectivity, pixels)
-
-
-def _size(shape: tuple[int, int]) -> str:
-    return f"{shape[1]}×{shape[0]}"

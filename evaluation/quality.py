@@ -2,7 +2,7 @@
 
 Predicted and true instances of an image are paired by IoU; a pair is a true positive (TP) at IoU ≥ t, the other
 predictions are false positives (FP), the other true instances false negatives (FN). With the similarity of a true
-positive, s = 1 − min(10·E, 1) for each error E and s = IoU for a fifth figure, over the whole data set
+positive, s = 1 − min(10·E, 1) for each error E and s = IoU for one more figure, over the whole data set
 
     RQ = TP / (TP + FP/2 + FN/2),   MQ = Σ s / TP,   IMQ = RQ · MQ = Σ s / (TP + FP/2 + FN/2),
 
@@ -18,8 +18,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from evaluation.matching import assign, iou_matrix
-from evaluation.measures import ErrorSums, region_errors, union_errors, unknown_band, whole_errors
-from evaluation.protocols import PROTOCOLS, THRESHOLDS, TRIMAP_WIDTH, Protocol
+from evaluation.protocols import (
+    PROTOCOLS,
+    THRESHOLDS,
+    TRIMAP_WIDTH,
+    ErrorSums,
+    Protocol,
+    region_errors,
+    union_errors,
+    unknown_band,
+    whole_errors,
+)
 from evaluation.sparse import Cutout
 
 
@@ -82,7 +91,7 @@ def evaluate_image(
         name: of the image, for the result and for error messages.
         trimaps: for protocol "trimap": one (H, W) mask per true alpha, non-zero in the unknown band; by default the
             band is made from the true alpha.
-        trimap_width: of that band, see ``errors.unknown_band``.
+        trimap_width: of that band, see ``protocols.unknown_band``.
 
     Raises:
         ValueError: an array is not (H, W), sizes differ, values are not finite or not in [0, 1], or the number of
@@ -154,7 +163,7 @@ class ImqCounts:
         missing: images without a prediction folder.
         instances, predictions: counted true and predicted instances.
         matched: true positives at each threshold.
-        totals: at each threshold, for each measure of the protocol, the sum over true positives of similarities
+        totals: at each threshold, for each figure of the protocol, the sum over true positives of similarities
             (quality protocols) or errors.
     """
 
@@ -178,8 +187,8 @@ class ImqCounts:
             raise ValueError(f"unknown protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}")
         if not thresholds or not all(0 < t <= 1 for t in thresholds):
             raise ValueError(f"IoU thresholds lie in (0, 1], found {list(thresholds)}")
-        measures = PROTOCOLS[protocol].measures
-        nothing = tuple((0.0,) * len(measures) for _ in thresholds)
+        figures = PROTOCOLS[protocol].figures
+        nothing = tuple((0.0,) * len(figures) for _ in thresholds)
         return cls(protocol, tuple(thresholds), 0, 0, 0, 0, (0,) * len(thresholds), nothing)
 
     @classmethod
@@ -201,7 +210,7 @@ class ImqCounts:
         for threshold in self.thresholds:
             values = [protocol.value(pair.errors, pair.iou) for pair in result.pairs if pair.iou >= threshold]
             matched.append(len(values))
-            totals.append(tuple(sum(column) for column in zip(*values)) or (0.0,) * len(protocol.measures))
+            totals.append(tuple(sum(column) for column in zip(*values)) or (0.0,) * len(protocol.figures))
         return self + ImqCounts(
             self.protocol,
             self.thresholds,
@@ -237,7 +246,7 @@ class ImqCounts:
             ValueError: not as many numbers as this protocol and these thresholds have.
         """
         zero = cls.zero(protocol=protocol, thresholds=thresholds)
-        count, width = len(zero.thresholds), len(PROTOCOLS[protocol].measures)
+        count, width = len(zero.thresholds), len(PROTOCOLS[protocol].figures)
         if len(numbers) != 4 + count + count * width:
             raise ValueError(f"found {len(numbers)} numbers, expected {4 + count + count * width}")
         images, missing, instances, predictions = (round(value) for value in numbers[:4])
@@ -265,7 +274,7 @@ class ImqCounts:
         figures: dict[str, dict[str, dict[str, float | None]]] = {}
         for threshold, tp, totals in zip(self.thresholds, self.matched, self.totals):
             rows: dict[str, dict[str, float | None]] = {}
-            for measure, total in zip(protocol.measures, totals):
+            for measure, total in zip(protocol.figures, totals):
                 if protocol.is_quality:
                     rows[measure] = _quality(total, tp, self.instances + self.predictions)
                 else:

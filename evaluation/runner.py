@@ -26,7 +26,7 @@ class Options:
         workers: images in flight; 0: one per core this process may use.
         resize: bring predictions to the size of the truth instead of refusing another size.
         trimaps: for protocol "trimap": folder of given trimaps; None: bands are made from the true alphas.
-        trimap_width: pixels wide, see ``errors.unknown_band``.
+        trimap_width: pixels wide, see ``protocols.unknown_band``.
         progress: show a progress bar on standard error.
     """
 

@@ -1,8 +1,8 @@
 """Several methods in one table: ``python -m evaluation.table GT "input masks=DIR" "stage 1=DIR" …``
 
-Prints Markdown: IMQ for MAD, MSE, Grad and Conn and the recognition quality RQ in percent, each with a bootstrap
-confidence interval over images (see ``compare``). --contact keeps the images in which two true people touch, --only
-those that a file names. Intervals of two rows that overlap do not say that the rows are equal: ``compare`` pairs them.
+Prints Markdown: IMQ of each measure and the recognition quality RQ in percent, each with a bootstrap confidence
+interval over images (see ``bootstrap``). --contact keeps the images in which two true people touch, --only those that a
+file names. Intervals of two rows that overlap do not say that the rows are equal: ``compare`` pairs them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import numpy as np
 if not __package__:  # run as a file: this folder is not where imports start
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from evaluation.compare import additive_counts, bootstrap, interval, quotients
+from evaluation.bootstrap import additive_counts, bootstrap, interval, quotients
 from evaluation.folders import alpha_files, some
+from evaluation.protocols import PROTOCOLS
 from evaluation.report import tables
 from evaluation.runner import Options, evaluate_folders
 from misc.errors import InputError, run_script
@@ -27,7 +28,7 @@ from misc.files import write_text
 from misc.images import read_alpha
 from misc.regions import contact_map
 
-MEASURES = ("MAD", "MSE", "Grad", "Conn")  # IMQ's first four columns of additive counts
+MEASURES = PROTOCOLS["imq"].names
 REACH = 2  # pixels by which each person is grown before two of them touch
 
 
@@ -83,7 +84,7 @@ def in_contact(gt: Path, names: Collection[str]) -> set[str]:
 
 
 def figures(data: dict[str, Any], names: Collection[str], *, threshold: float) -> np.ndarray:
-    """Additive counts of MAD, MSE, Grad, Conn and RQ, denominator last: (images, 6) float64.
+    """Additive counts of the measures and RQ, denominator last: (images, measures + 2) float64.
 
     Args:
         data: of ``tables.to_json``, protocol "imq".

@@ -37,7 +37,6 @@ PHOTO_SIDE = 512  # real photographs are reduced to the scale of people that the
 SHIPPED = Path("checkpoints/instmatt-s.pth")
 SHIPPED_ROW = "InstMatt-S"
 MASKS_ROW = "input masks"
-MEASURES = ("MAD", "MSE", "Grad", "Conn", "IoU")
 SHOWN = 4  # composites on the contact sheet
 
 
@@ -150,8 +149,8 @@ class Demo:
         file = self.folder / f"IMQ {row}.json".replace(" ", "_")
         self.command(f"score {row}", "-m", "evaluation.IMQ", mattes[row], test / "alphas", "--json", file)
         figures = json.loads((ROOT / file).read_text(encoding="utf-8"))["0.5"]
-        self.table[row] = {measure: 100 * figures[measure]["IMQ"] for measure in MEASURES}
-        self.table[row]["RQ"] = 100 * figures["MAD"]["RQ"]
+        self.table[row] = {measure: 100 * values["IMQ"] for measure, values in figures.items()}
+        self.table[row]["RQ"] = 100 * next(iter(figures.values()))["RQ"]  # the same for all measures
 
     def pictures(self) -> Path:
         """The contact sheet: composites above, photographs below."""

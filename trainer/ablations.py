@@ -25,6 +25,7 @@ import numpy as np
 
 from config import load_config
 from dataloader.dataset import build_validation_records
+from evaluation.protocols import PROTOCOLS
 from evaluation.quality import ImqCounts, evaluate_image
 from misc.device import select_device
 from misc.errors import InputError, RunError, run_script
@@ -35,7 +36,7 @@ from networks.predictor import Predictor
 from trainer.validate import validate
 
 ROOT = Path(__file__).resolve().parents[1]
-MEASURES = ("MAD", "MSE", "Grad", "Conn")
+MEASURES = PROTOCOLS["imq"].names
 
 
 class Row(NamedTuple):
@@ -142,7 +143,7 @@ def table(scores: dict[str, ImqCounts]) -> str:
     for title, counts in scores.items():
         figures = counts.compute()["0.5"]
         cells = [f"{100 * (figures[name]['IMQ'] or 0):.2f}" for name in MEASURES]
-        lines.append(f"| {title} | {' | '.join(cells)} | {100 * (figures['MAD']['RQ'] or 0):.1f} |")
+        lines.append(f"| {title} | {' | '.join(cells)} | {100 * (figures[MEASURES[0]]['RQ'] or 0):.1f} |")
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from config import dump_config
 from dataloader.dataset import build_train_dataset, build_validation_records
+from evaluation.protocols import PROTOCOLS
 from evaluation.quality import ImqCounts
 from misc import distributed
 from misc.errors import InputError
@@ -94,6 +95,9 @@ def build_trainer(config: Any, *, stage: int, device: torch.device) -> Trainer:
         InputError: a configuration, checkpoint or filelist that cannot be used.
     """
     train, log = config.train, config.log
+    measures = PROTOCOLS["imq"].names
+    if train.best_metric not in measures:
+        raise InputError(f"train.best_metric: found {train.best_metric!r}, expected {' or '.join(map(repr, measures))}")
     if train.precision == "fp16" and device.type != "cuda":
         raise InputError(f"train.precision: fp16 needs CUDA, the device is {device}; use bf16 or fp32")
     joined = config.model.batch_size * (distributed.world_size() if train.sync_bn else 1)

@@ -57,7 +57,7 @@ def html_report(
 
 
 def rank(evaluation: Evaluation, threshold: float) -> list[tuple[ImageResult, ImqCounts]]:
-    """The images with the counts of each alone, the worst first: least mean IMQ of the measures, or largest mean MAD.
+    """The images with the counts of each alone, the worst first: least mean IMQ, or largest mean MAD.
 
     One measure would not do for quality: similarities saturate at 0. An image without a true positive is the worst of
     all; images that do not count are left out.
@@ -77,7 +77,7 @@ def _goodness(counts: ImqCounts) -> float:
         return float("-inf")
     if PROTOCOLS[counts.protocol].is_quality:
         return sum(row["IMQ"] or 0.0 for row in figures.values()) / len(figures)
-    return -(figures["MAD"]["mean"] or 0.0)
+    return -(next(iter(figures.values()))["mean"] or 0.0)
 
 
 def _headline(evaluation: Evaluation) -> str:
@@ -112,7 +112,7 @@ def _figures(evaluation: Evaluation, thresholds: Sequence[float]) -> str:
     groups = "".join(f'<th colspan="{len(columns)}">IoU ≥ {key}</th>' for key in figures)
     heads = "".join(f"<th>{column}</th>" for _ in figures for column in columns)
     lines = []
-    for measure in evaluation.protocol.measures:
+    for measure in evaluation.protocol.figures:
         cells = "".join(
             f"<td{_strong(column)}>{format_figure(evaluation, measure, rows[measure][column])}</td>"
             for rows in figures.values()
@@ -133,7 +133,7 @@ def _curves(evaluation: Evaluation) -> str:
     counts = evaluation.counts(CURVE_THRESHOLDS)
     if evaluation.protocol.is_quality:
         figures = counts.compute().values()
-        series = {m: [rows[m]["IMQ"] or 0.0 for rows in figures] for m in evaluation.protocol.measures}
+        series = {m: [rows[m]["IMQ"] or 0.0 for rows in figures] for m in evaluation.protocol.figures}
         title, y_title = "Quality against the IoU a match needs", "IMQ, percent"
     else:
         series = {"matched": [tp / max(counts.instances, 1) for tp in counts.matched]}
@@ -183,7 +183,7 @@ def _sentence(evaluation: Evaluation, result: ImageResult, threshold: float) -> 
     figures = next(iter(counts.compute().values()))
     headline = _headline(evaluation)
     values = ", ".join(
-        f"{m} <b>{format_figure(evaluation, m, figures[m][headline])}</b>" for m in evaluation.protocol.measures
+        f"{m} <b>{format_figure(evaluation, m, figures[m][headline])}</b>" for m in evaluation.protocol.figures
     )
     what = f"{headline.capitalize() if headline == 'mean' else headline} at IoU ≥ {threshold:g}: {values}. "
     missing = "No prediction folder. " if result.missing else ""
@@ -193,7 +193,7 @@ def _sentence(evaluation: Evaluation, result: ImageResult, threshold: float) -> 
 
 def _image_table(evaluation: Evaluation, ranked: Sequence[tuple[ImageResult, ImqCounts]], threshold: float) -> str:
     headline = _headline(evaluation)
-    measures = evaluation.protocol.measures
+    measures = evaluation.protocol.figures
     heads = ["image", "instances", "predictions", "TP", "FP", "FN", *measures]
     lines = []
     for result, counts in ranked:
@@ -209,7 +209,9 @@ def _image_table(evaluation: Evaluation, ranked: Sequence[tuple[ImageResult, Imq
             f"<td>{format_figure(evaluation, m, figures[m][headline])}</td>" for m in measures
         )
         lines.append(f"<tr><th>{escape(result.name)}</th>{cells}</tr>")
-    order = "least mean of the five first" if evaluation.protocol.is_quality else "largest mean MAD first"
+    order = (
+        "least mean of all measures first" if evaluation.protocol.is_quality else f"largest mean {measures[0]} first"
+    )
     head = "".join(f'<th><button type="button">{name}</button></th>' for name in heads)
     return (
         f'<section><h2>All images</h2><p class="note">{headline} of each image at IoU ≥ {threshold:g}, {order}; '

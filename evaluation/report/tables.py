@@ -40,7 +40,7 @@ def format_figure(evaluation: Evaluation, measure: str, value: float | None) -> 
     """A figure as tables show it: qualities and IoU in percent, errors in the protocol's scale, "-" for none."""
     if value is None:
         return "-"
-    if evaluation.protocol.is_quality or measure == "IoU":
+    if evaluation.protocol.higher_is_better(measure):
         return f"{100 * value:.2f}"
     return f"{value:.3f}"
 
@@ -98,7 +98,7 @@ def to_csv(evaluation: Evaluation, thresholds: Sequence[float]) -> str:
     The columns "TP@t" say whether the pair is a true positive at IoU t. Comment lines at the top state protocol,
     region, scaling and counts.
     """
-    measures = evaluation.protocol.measures[:-1]
+    measures = evaluation.protocol.names
     counts = evaluation.counts(thresholds)
     text = io.StringIO()
     text.write(f"# protocol {evaluation.protocol.name}: {evaluation.protocol.missing}\n")

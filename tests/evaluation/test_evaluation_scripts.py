@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ import pytest
 
 from evaluation import compare
 from evaluation.IMQ import main as imq_main
+from evaluation.measures import MEASURES
+from evaluation.protocols import PROTOCOLS
+from misc.errors import InputError
 from misc.images import write_image
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -80,6 +84,29 @@ def test_csv_has_one_line_per_instance(recorded, tmp_path, capsys):
     assert sum(bool(row["gt"]) for row in rows) == 17
     assert sum(bool(row["pred"]) for row in rows) == 13
     assert all(float(row["MAD"]) >= 0 for row in matched)
+
+
+def test_a_measure_of_the_protocol_is_in_every_output(write_set, tmp_path, capsys, monkeypatch):
+    """SAD, which IMQ leaves out, taken in: nothing but the protocol's list has to know."""
+    monkeypatch.setitem(PROTOCOLS, "imq", replace(PROTOCOLS["imq"], measures=MEASURES))
+    truths = [plain_imq.image_of(seed)[1] for seed in range(2)]
+    folders = write_set([([0.97 * truth for truth in image], image) for image in truths])
+    files = {kind: tmp_path / f"out.{kind}" for kind in ("json", "csv", "html")}
+    imq_main([*map(str, folders), *(word for kind in files for word in (f"--{kind}", str(files[kind]))), "--quiet"])
+    assert re.search(r"^SAD +\d", capsys.readouterr().out, re.M)
+    figures = json.loads(files["json"].read_text())["0.5"]
+    assert 0 < figures["SAD"]["IMQ"] == figures["MAD"]["IMQ"] < 1
+    assert all("SAD" in path.read_text() for path in files.values())
+    compare.main([str(files["json"])] * 2 + ["--resamples", "10"])
+    assert re.search(r"^SAD .* 0 / 0 / 2$", capsys.readouterr().out, re.M)
+
+
+def test_compare_says_which_measure_an_older_file_lacks(recorded, tmp_path):
+    path = tmp_path / "older.json"
+    imq_main([str(recorded / "pred"), str(recorded / "gt"), "--json", str(path), "--quiet"])
+    path.write_text(path.read_text().replace('"Conn"', '"Other"'))
+    with pytest.raises(InputError, match=r"older\.json: its pairs have no Conn"):
+        compare.load(path)
 
 
 @pytest.mark.parametrize("protocol", ["imq", "whole"])

@@ -8,7 +8,8 @@ import plain_imq
 import pytest
 
 from evaluation.matching import assign, iou_matrix
-from evaluation.measures import connectivity_level, region_errors, union_errors, unknown_band, whole_errors
+from evaluation.measures import connectivity_level
+from evaluation.protocols import PROTOCOLS, region_errors, union_errors, unknown_band, whole_errors
 from evaluation.sparse import Box, Cutout
 from misc.images import read_alpha
 
@@ -32,10 +33,12 @@ def test_pairs_and_errors_agree_with_the_recorded_ones(recorded, expected):
         assert found.keys() == recorded_pairs.keys(), image
         for names, (i, j) in found.items():
             sums = union_errors(pred_cutouts[i], gt_cutouts[j])
-            errors = np.array([sums.absolute, sums.squared, sums.gradient, sums.connectivity]) / (sums.pixels + 1)
+            errors = PROTOCOLS["imq"].errors(sums)
             truth = recorded_pairs[names]
             assert iou[i, j] == pytest.approx(truth["iou"], abs=1e-6)
-            np.testing.assert_allclose(errors, [truth[k] for k in ("mad", "mse", "grad", "conn")], rtol=0, atol=1e-6)
+            assert errors == {
+                name: pytest.approx(truth[name.lower()], abs=1e-6) for name in ("MAD", "MSE", "Grad", "Conn")
+            }
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -52,7 +55,7 @@ def test_the_window_changes_nothing(seed):
         (region_errors(a, b, Cutout.of(band)), band),
     ):
         assert sums.pixels == region.sum()
-        found = [sums.absolute, sums.squared, sums.gradient, sums.connectivity]
+        found = [sums.totals[name] for name in maps]
         np.testing.assert_allclose(found, [m[region].sum() for m in maps.values()], rtol=1e-5, atol=1e-5)
 
 
@@ -62,16 +65,16 @@ def test_the_gradient_reaches_beyond_the_supports():
     pred[15:25, 15:25] = 1
     whole = whole_errors(Cutout.of(pred), Cutout.of(gt))
     union = union_errors(Cutout.of(pred), Cutout.of(gt))
-    assert whole.gradient > 1.2 * union.gradient
-    assert (whole.absolute, whole.connectivity) == (union.absolute, union.connectivity) == (100, 100)
+    assert whole.totals["Grad"] > 1.2 * union.totals["Grad"]
+    assert all(sums.totals[name] == 100 for sums in (whole, union) for name in ("MAD", "SAD", "Conn"))
 
 
 def test_a_turned_edge_costs_nothing():
     """Magnitudes are compared: a ramp and its mirror image differ as mattes, not in Grad."""
     ramp = np.tile(np.linspace(0.1, 0.9, 32, dtype=np.float32), (32, 1))
     sums = union_errors(Cutout.of(ramp), Cutout.of(ramp[:, ::-1]))
-    assert sums.absolute > 100
-    assert sums.gradient == pytest.approx(0, abs=1e-8)
+    assert sums.totals["MAD"] > 100
+    assert sums.totals["Grad"] == pytest.approx(0, abs=1e-8)
 
 
 def test_connectivity_level_of_separate_parts():

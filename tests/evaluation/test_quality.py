@@ -18,7 +18,7 @@ from evaluation.quality import ImqCounts, evaluate_image
 quick = settings(max_examples=20, deadline=None)
 images = st.builds(plain_imq.image_of, st.integers(0, 2**32), gts=st.integers(1, 3), preds=st.integers(0, 4))
 data_sets = st.lists(images, min_size=1, max_size=3)
-MEASURES = PROTOCOLS["imq"].measures
+FIGURES = PROTOCOLS["imq"].figures
 
 
 def counts_of(data_set, **options) -> ImqCounts:
@@ -31,7 +31,7 @@ def test_agrees_with_brute_force(threshold):
     found = counts_of(data_set, thresholds=[threshold]).compute()[f"{threshold:g}"]
     expected = plain_imq.imq(data_set, threshold=threshold)
     assert 0 < expected["MSE"]["IMQ"] < 1
-    for measure in MEASURES:
+    for measure in FIGURES:
         assert found[measure] == pytest.approx(expected[measure], abs=1e-6), measure
 
 
