@@ -17,6 +17,7 @@ from misc import distributed
 from misc.device import keep_freed_memory, select_device
 from misc.errors import InputError, run_script
 from trainer.build import build_trainer, evaluate
+from trainer.stages import STAGES
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -28,7 +29,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--config", required=True, help="experiment file")
-    add("--stage", type=int, choices=(1, 2), default=1, help="1: mutual guidance; 2: multi-instance refinement")
+    stages = "; ".join(f"{number}: {stage.name}" for number, stage in STAGES.items())
+    add("--stage", type=int, choices=tuple(STAGES), default=1, help=stages)
     add("--phase", default="train", choices=("train", "test", "val"), help="test and val mean --evaluate")
     add("--evaluate", action="store_true", help="score a checkpoint on the test lists instead of training")
     add("--checkpoint", default="", help="with --evaluate: the file (default: model.evaluated)")

@@ -29,13 +29,13 @@ import cv2
 import numpy as np
 
 from config import load_config
-from dataloader.dataset import build_train_dataset
+from dataloader.dataset import Select, build_train_dataset, select_each, select_subset
 from dataloader.scenes import FileScenes
 from dataloader.synthesize import synthesize
 from misc.errors import InputError, run_script
 from misc.images import MASK_THRESHOLD, read_alpha, read_image, read_mask
 
-STAGES = {1: 640, 2: 512}  # stage -> crop of the paper
+STAGES: dict[int, tuple[int, Select]] = {1: (640, select_subset), 2: (512, select_each)}  # crop of the paper, targets
 LISTS = {"alpha": "alpha", "merged": "image", "mask": "mask", "fg": "fg", "bg": "bg"}
 
 
@@ -215,7 +215,7 @@ def measure(folder: Path, *, stage: int, crop: int, images: int, rounds: int) ->
     """
 
     data = load_data(folder, crop=crop)
-    dataset = build_train_dataset(data, stage=stage, seed=0)
+    dataset = build_train_dataset(data, select=STAGES[stage][1], seed=0)
     assert isinstance(dataset.scenes, FileScenes)
     records = dataset.scenes.records[:images]
     taken: dict[str, list[float]] = {"reading": [], "baseline": [], "ours": []}
@@ -252,7 +252,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--images", type=int, default=8, help="images timed (default: 8)")
     add("--rounds", type=int, default=3, help="samples of each image (default: 3)")
     add("--size", type=int, default=1280, help="longer side of the composites made without --set (default: 1280)")
-    add("--stage", type=int, choices=(1, 2), help="one stage (default: both)")
+    add("--stage", type=int, choices=tuple(STAGES), help="one stage (default: both)")
     return parser
 
 
@@ -263,7 +263,7 @@ def main() -> None:
     if min(options.images, options.rounds) < 1:
         raise InputError("--images and --rounds: expected 1 or more")
     cv2.setNumThreads(0)  # as in a loader process
-    stages = {stage: crop for stage, crop in STAGES.items() if options.stage in (None, stage)}
+    stages = {stage: crop for stage, (crop, _) in STAGES.items() if options.stage in (None, stage)}
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.set
         if folder is None:

@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from config import load_config
-from dataloader.dataset import build_train_dataset
+from dataloader.dataset import build_train_dataset, select_subset
 from dataloader.scenes import binary_mask
 from misc.errors import InputError, describe_os_error, run_script
 from misc.filelists import pair_test, pair_training
@@ -210,7 +210,9 @@ def sample_sheet(folder: Path, *, count: int = 24, crop: int = 320, columns: int
         key: folder / f"{name}.txt" for key, name in lists.items() if name != "mask" or (folder / "mask.txt").is_file()
     }
     options = [f"data.train_{key}={path}" for key, path in given.items()]
-    dataset = build_train_dataset(load_config(None, [*options, f"data.crop_size={crop}"]).data, stage=1, seed=0)
+    dataset = build_train_dataset(
+        load_config(None, [*options, f"data.crop_size={crop}"]).data, select=select_subset, seed=0
+    )
     cells = []
     for number in range(count):
         sample = dataset.sample(number % len(dataset), epoch=number // len(dataset))

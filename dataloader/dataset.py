@@ -1,4 +1,4 @@
-"""The training set: scenes, sent through a list of transforms. A stage differs by that list only."""
+"""The training set: scenes, sent through a list of transforms. A stage differs by the one that selects targets."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from misc.filelists import ImageRecord, pair_test, pair_training, read_filelist
 
 # Scene -> Scene up to FormTargets (Scene -> Sample), then Sample -> Sample.
 Transform = Callable[[Any, np.random.Generator], Any]
+# From the section [data] of the configuration to the transform that selects the targets of a scene.
+Select = Callable[[Any], Transform]
 
 
 class SampleError(InputError):
@@ -121,29 +123,33 @@ class MattingDataset(Dataset[Sample]):
         return item
 
 
-def stage_transforms(data: Any, *, stage: int) -> list[Transform]:
-    """The transforms of a stage, in order.
+def select_subset(data: Any) -> Transform:
+    """One random split into target and reference: mutual guidance, stage 1."""
+    return SelectSubset(data.mask_random_sampling if data.augmentation else 0.0)
+
+
+def select_each(data: Any) -> Transform:
+    """Every instance is the target once: refinement, stage 2."""
+    return SelectEach()
+
+
+def training_transforms(data: Any, *, select: Select) -> list[Transform]:
+    """The transforms of a training set, in order.
 
     Args:
         data: the section [data] of the configuration.
-        stage: 1 (mutual guidance: one random split into target and reference) or 2 (refinement: every instance).
+        select: ``select_subset`` or ``select_each``.
 
     Raises:
         InputError: an impossible crop size.
-        ValueError: no such stage.
     """
-    if stage not in (1, 2):
-        raise ValueError(f"stage: found {stage!r}; expected 1 or 2")
     if data.crop_size <= 0 or data.crop_size % 32:
         raise InputError(f"data.crop_size: found {data.crop_size}; expected a positive multiple of 32")
     augment = bool(data.augmentation)
     transforms: list[Transform] = [MatchMasks(data.mask_iou_min, data.mask_iou_max, augment=augment)]
     if augment and data.mask_merge_prob:
         transforms.append(MergeMasks(data.mask_merge_prob))
-    if stage == 1:
-        transforms.append(SelectSubset(data.mask_random_sampling if augment else 0.0))
-    else:
-        transforms.append(SelectEach())
+    transforms.append(select(data))
     if augment:
         transforms.append(
             RandomAffine(
@@ -166,13 +172,13 @@ def stage_transforms(data: Any, *, stage: int) -> list[Transform]:
     return transforms
 
 
-def build_train_dataset(data: Any, *, stage: int, seed: int, keep_scenes: int = 0) -> MattingDataset:
+def build_train_dataset(data: Any, *, select: Select, seed: int, keep_scenes: int = 0) -> MattingDataset:
     """The training set that [data] describes.
 
     Args:
         data: the section [data] of the configuration, with attributes. ``train_mask`` may be empty: all masks are then
             made from the alphas.
-        stage: 1 or 2.
+        select: ``select_subset`` or ``select_each``: which instances are targets.
         seed: of composition and augmentation.
         keep_scenes: see :class:`MattingDataset`.
 
@@ -180,7 +186,7 @@ def build_train_dataset(data: Any, *, stage: int, seed: int, keep_scenes: int = 
         FileNotFoundError: a filelist, a file it names, or a folder does not exist.
         InputError: a filelist is not named or cannot be paired, or an impossible value in ``data``.
     """
-    transforms = stage_transforms(data, stage=stage)
+    transforms = training_transforms(data, select=select)
     if data.source == "compose":
         return MattingDataset(composed_scenes(data, seed=seed), transforms, seed=seed, keep_scenes=keep_scenes)
     records = pair_training(

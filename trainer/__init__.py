@@ -1,1 +1,1 @@
-"""Training: the loop, the two tasks, losses, schedule, checkpoints and validation."""
+"""Training: the loop, the stages and their tasks, losses, schedule, checkpoints and validation."""

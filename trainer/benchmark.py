@@ -40,7 +40,7 @@ from torch.utils.data import DataLoader
 
 from config import load_config
 from dataloader.batch import collate
-from dataloader.dataset import build_train_dataset
+from dataloader.dataset import build_train_dataset, select_subset
 from misc.device import peak_memory as used
 from misc.errors import InputError, run_script
 from misc.files import write_text
@@ -171,7 +171,7 @@ class Row:
         self.trainer = new_trainer(config, device, channels_last="channels_last" in self.on, folder=folder)
         workers = options.workers if "workers" in self.on else 0
         self.loader = DataLoader(
-            SampleStream(build_train_dataset(config.data, stage=1, seed=0), seed=0),
+            SampleStream(build_train_dataset(config.data, select=select_subset, seed=0), seed=0),
             batch_sampler=Rounds(steps=steps, batch=options.batch),
             num_workers=workers,
             collate_fn=collate,

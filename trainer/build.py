@@ -26,10 +26,11 @@ from networks.instmatt import SETTINGS
 from networks.predictor import Predictor
 from trainer.compiler import require_compiler
 from trainer.schedule import AdaptiveClip, WeightAverage
+from trainer.stages import STAGES
 from trainer.state import BEST, LAST, TrainingState
 from trainer.stream import StepSampler, training_batches
 from trainer.sync_bn import convert_sync_batchnorm
-from trainer.tasks import MutualGuidanceTask, RefinementTask
+from trainer.tasks import Task
 from trainer.trainer import Trainer
 from trainer.validate import quality_table, validate
 
@@ -44,22 +45,23 @@ def initial_weights(network: InstMatt, model: Any, *, stage: int) -> None:
 
     Raises:
         FileNotFoundError: no such file.
-        InputError: stage 2 without ``model.pretrain``, ``model.pretrain_refiner`` in stage 1, or a file that does not
-            fit.
+        InputError: no ``model.pretrain`` where the stage refines, ``model.pretrain_refiner`` where it does not, or a
+            file that does not fit.
     """
+    refines = STAGES[stage].refiner
     if model.imagenet_pretrain:
         load_imagenet_encoder(network, model.imagenet_pretrain_path)
     if model.pretrain:
         checkpoint = read_checkpoint(model.pretrain)
         with_refiner = describe(checkpoint, source=model.pretrain)["refiner"]
-        load_network(network, checkpoint, source=model.pretrain, base_only=stage == 1 or not with_refiner)
-    elif stage == 2:
+        load_network(network, checkpoint, source=model.pretrain, base_only=not (refines and with_refiner))
+    elif refines:
         raise InputError(
-            'model.pretrain: found "", expected a checkpoint of stage 1: stage 2 refines a trained network'
+            f'model.pretrain: found "", expected a checkpoint of stage 1: stage {stage} refines a trained network'
         )
     if model.pretrain_refiner:
-        if stage == 1:
-            raise InputError('model.pretrain_refiner: expected "" in stage 1, which trains no refiner')
+        if not refines:
+            raise InputError(f'model.pretrain_refiner: expected "" in stage {stage}, which trains no refiner')
         load_refiner(network, read_checkpoint(model.pretrain_refiner), source=model.pretrain_refiner)
 
 
@@ -101,23 +103,26 @@ def build_trainer(config: Any, *, stage: int, device: torch.device) -> Trainer:
     if train.precision == "fp16" and device.type != "cuda":
         raise InputError(f"train.precision: fp16 needs CUDA, the device is {device}; use bf16 or fp32")
     joined = config.model.batch_size * (distributed.world_size() if train.sync_bn else 1)
-    if stage == 1 and joined < 2:
+    if STAGES[stage].batch_norm and joined < 2:
         raise InputError(
-            f"model.batch_size: found {config.model.batch_size}, expected at least 2 in stage 1: batch norm needs them"
+            f"model.batch_size: found {config.model.batch_size}, expected at least 2 in stage {stage}: batch norm "
+            "needs them"
         )
-    if stage == 2 and not config.model.arch.refiner:
-        raise InputError('model.arch.refiner: found "", expected "multi_inst_refiner" in stage 2, which trains it')
+    if STAGES[stage].refiner and not config.model.arch.refiner:
+        raise InputError(
+            f'model.arch.refiner: found "", expected "multi_inst_refiner" in stage {stage}, which trains it'
+        )
     if train.compile:
         require_compiler(device)
     if train.num_threads:
         torch.set_num_threads(train.num_threads)
     crops = config.data.crops_per_scene
     keep_scenes = config.model.batch_size * train.accumulate if crops > 1 else 0
-    dataset = build_train_dataset(config.data, stage=stage, seed=train.seed, keep_scenes=keep_scenes)
+    dataset = build_train_dataset(config.data, select=STAGES[stage].select, seed=train.seed, keep_scenes=keep_scenes)
     records = build_validation_records(config.data)
     records = records[: train.val_images] if train.val_images else records
     folder = Path(log.checkpoint_path) / config.version
-    state = _build_state(config, stage=stage, device=device, folder=folder)
+    state, task = _build_state(config, stage=stage, device=device, folder=folder)
     _require_one_start(state.step, folder)
     logger = _build_logger(config, first_step=state.step)
     predictor = Predictor(state.result, device=device)
@@ -135,7 +140,7 @@ def build_trainer(config: Any, *, stage: int, device: torch.device) -> Trainer:
         f"processes, {device}, step {state.step} of {train.total_step}"
     )
     return Trainer(
-        task=_build_task(state.network, config, stage=stage, device=device),
+        task=_distribute(task, sync_bn=STAGES[stage].batch_norm and train.sync_bn, device=device),
         state=state,
         batches=training_batches(
             dataset,
@@ -153,20 +158,22 @@ def build_trainer(config: Any, *, stage: int, device: torch.device) -> Trainer:
     )
 
 
-def _build_state(config: Any, *, stage: int, device: torch.device, folder: Path) -> TrainingState:
+def _build_state(config: Any, *, stage: int, device: torch.device, folder: Path) -> tuple[TrainingState, Task]:
+    """The state, new or resumed, and the task that trains its network."""
     torch.manual_seed(config.train.seed)
-    network = build_network(config.model, refiner=stage == 2)
+    network = build_network(config.model, refiner=STAGES[stage].refiner)
     resume = resume_path(config.train.resume_checkpoint, folder)
     if resume is None:
         initial_weights(network, config.model, stage=stage)
     network.to(device)
     network.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
-    trainable = network.refiner if stage == 2 else network
-    assert trainable is not None
+    task = STAGES[stage].task(network, config.train)
     state = TrainingState(
         network=network,
         optimizer=torch.optim.Adam(
-            trainable.parameters(), lr=config.train.G_lr, betas=(config.train.beta1, config.train.beta2)
+            [parameter for parameter in network.parameters() if parameter.requires_grad],
+            lr=config.train.G_lr,
+            betas=(config.train.beta1, config.train.beta2),
         ),
         clip=AdaptiveClip(),
         average=WeightAverage(network, decay=config.train.ema_decay) if config.train.ema_decay else None,
@@ -175,7 +182,7 @@ def _build_state(config: Any, *, stage: int, device: torch.device, folder: Path)
     )
     if resume is not None:
         state.load(resume, weights_only=config.train.reset_lr)
-    return state
+    return state, task
 
 
 def _require_one_start(step: int, folder: Path) -> None:
@@ -202,12 +209,11 @@ def resume_path(setting: str, folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _build_task(network: InstMatt, config: Any, *, stage: int, device: torch.device) -> nn.Module:
-    task_class = MutualGuidanceTask if stage == 1 else RefinementTask
-    task: nn.Module = task_class(network, config.train)
+def _distribute(task: nn.Module, *, sync_bn: bool, device: torch.device) -> nn.Module:
+    """The task as several processes train it; a single one trains it as it is."""
     if distributed.world_size() == 1:
         return task
-    if stage == 1 and config.train.sync_bn:
+    if sync_bn:
         task = convert_sync_batchnorm(task, device)
     return DistributedDataParallel(task, device_ids=[device.index] if device.type == "cuda" else None)
 

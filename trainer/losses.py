@@ -1,4 +1,4 @@
-"""The four terms of the matting loss (paper section 3.4): pure functions on tri-mattes.
+"""The matting loss (paper section 3.4): four terms, pure functions on tri-mattes, their sum, and where an edge counts.
 
 Shapes: prediction and truth (N, 3, H, W), tri-axis target, reference, background; weight (N, 1, H, W), ≥ 0. Every term
 sums over the tri-axis and is normalised by the sum of the weights.
@@ -10,11 +10,14 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from networks.progressive import dilate
 
 EPSILON = 1e-8
 PYRAMID_LEVELS = 5
+HARD_EDGE_BAND = 17  # pixels left out round an edge without soft alpha
 
 Normaliser = Callable[[Tensor], Tensor]
 """Maps the sum of this process's weights to the number to divide by; the identity outside distributed training."""
@@ -95,3 +98,57 @@ def halving_and_doubling(size: int, dtype: torch.dtype, device: torch.device) ->
     columns = F.pad(torch.eye(size, dtype=dtype)[:, None], (2, 2), mode=mode)
     blur = F.conv1d(columns, line)[:, 0].T
     return blur[::2].contiguous().to(device), (2 * blur[:, ::2]).contiguous().to(device)
+
+
+class MattingLoss(nn.Module):
+    """The four weighted terms between one prediction and the truth.
+
+    Args:
+        rec_weight: of the L1 of the tri-matte; the other three likewise.
+    """
+
+    def __init__(self, *, rec_weight: float, lap_weight: float, comp_weight: float, alpha_weight: float) -> None:
+        super().__init__()
+        self.weights = {"rec": rec_weight, "lap": lap_weight, "comp": comp_weight, "alpha": alpha_weight}
+
+    def forward(
+        self,
+        prediction: Tensor,
+        truth: Tensor,
+        colors: Tensor,
+        image: Tensor,
+        weight: Tensor,
+        normaliser: Normaliser = own_sum,
+    ) -> dict[str, Tensor]:
+        """Weighted terms by name; a term of weight 0 is not computed. Shapes as in the module."""
+        terms = {}
+        if self.weights["rec"]:
+            terms["rec"] = reconstruction_loss(prediction, truth, weight, normaliser)
+        if self.weights["lap"]:
+            terms["lap"] = laplacian_loss(prediction, truth, weight, normaliser)
+        if self.weights["comp"]:
+            terms["comp"] = composition_loss(prediction, colors, image, weight, normaliser)
+        if self.weights["alpha"]:
+            terms["alpha"] = alpha_sum_loss(prediction, weight, normaliser)
+        return {name: self.weights[name] * value for name, value in terms.items()}
+
+
+def soft_edge_weight(alpha: Tensor, share: float) -> Tensor:
+    """0 in the edge band of samples whose alpha is hard (a binary cut-out is no truth there), 1 elsewhere.
+
+    Args:
+        alpha: (N, 1, H, W), of the target.
+        share: a sample with at least this share of exact 0 and 1 counts as hard-edged; 0 = none does.
+
+    Returns:
+        (N, 1, H, W), 0 or 1.
+    """
+    weight = torch.ones_like(alpha)
+    if not share:
+        return weight
+    size = 2 * HARD_EDGE_BAND + 1
+    hard = ((alpha == 0) | (alpha == 1)).flatten(1).float().mean(dim=1) >= share
+    for n in hard.nonzero()[:, 0].tolist():
+        sample = alpha[n : n + 1]
+        weight[n] -= dilate((sample == 1).to(alpha.dtype), size)[0] * dilate((sample == 0).to(alpha.dtype), size)[0]
+    return weight

@@ -44,7 +44,7 @@ class TrainingState:
         optimizer: Adam, of the trainable parameters.
         clip: the average of gradient norms.
         scaler: of fp16; disabled otherwise.
-        stage: 1 or 2.
+        stage: number of a row of ``stages.STAGES``.
         step: steps done.
         best: the best validation score so far, higher is better; ``None`` before the first.
         average: of the weights, or ``None``.

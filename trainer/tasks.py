@@ -1,4 +1,4 @@
-"""The two stages: network and criterion in one module, the unit that DDP wraps.
+"""What a step of each stage computes: network and criterion in one module, the unit that DDP wraps.
 
 A task maps a batch to ``{"loss": scalar, "terms": {name: scalar}, "pictures": {name: (N, C, H, W)}}``. Everything drawn
 at random comes from (seed, step, number of the sample in the joined batch of all processes and micro-batches), so a
@@ -18,97 +18,29 @@ from dataloader.batch import MattingBatch
 from misc import distributed
 from networks.decoder import TriMattes
 from networks.instmatt import InstMatt, normalise
-from networks.progressive import FusedMatte, dilate, drawn_sizes, evaluation_sizes, fuse
+from networks.progressive import FusedMatte, drawn_sizes, evaluation_sizes, fuse
 from networks.refiner import MultiInstanceRefiner, Window, choose_windows, disagreement, inner_slices, refine_window
-from trainer.losses import (
-    Normaliser,
-    alpha_sum_loss,
-    composition_loss,
-    laplacian_loss,
-    own_sum,
-    reconstruction_loss,
-)
+from trainer.losses import MattingLoss, soft_edge_weight
 
-HARD_EDGE_BAND = 17  # pixels left out round an edge without soft alpha
 SCALES = (("os1", 2), ("os4", 1), ("os8", 1))  # and their weight in the loss
 
 
-class MattingLoss(nn.Module):
-    """The four weighted terms between one prediction and the truth.
+class Task(nn.Module):
+    """What the tasks of all stages have: the network, its prediction, compiled or not, and the loss.
 
     Args:
-        rec_weight: of the L1 of the tri-matte; the other three likewise.
-    """
-
-    def __init__(self, *, rec_weight: float, lap_weight: float, comp_weight: float, alpha_weight: float) -> None:
-        super().__init__()
-        self.weights = {"rec": rec_weight, "lap": lap_weight, "comp": comp_weight, "alpha": alpha_weight}
-
-    def forward(
-        self,
-        prediction: Tensor,
-        truth: Tensor,
-        colors: Tensor,
-        image: Tensor,
-        weight: Tensor,
-        normaliser: Normaliser = own_sum,
-    ) -> dict[str, Tensor]:
-        """Weighted terms by name; a term of weight 0 is not computed. Shapes as in ``trainer.losses``."""
-        terms = {}
-        if self.weights["rec"]:
-            terms["rec"] = reconstruction_loss(prediction, truth, weight, normaliser)
-        if self.weights["lap"]:
-            terms["lap"] = laplacian_loss(prediction, truth, weight, normaliser)
-        if self.weights["comp"]:
-            terms["comp"] = composition_loss(prediction, colors, image, weight, normaliser)
-        if self.weights["alpha"]:
-            terms["alpha"] = alpha_sum_loss(prediction, weight, normaliser)
-        return {name: self.weights[name] * value for name, value in terms.items()}
-
-
-def soft_edge_weight(alpha: Tensor, share: float) -> Tensor:
-    """0 in the edge band of samples whose alpha is hard (a binary cut-out is no truth there), 1 elsewhere.
-
-    Args:
-        alpha: (N, 1, H, W), of the target.
-        share: a sample with at least this share of exact 0 and 1 counts as hard-edged; 0 = none does.
-
-    Returns:
-        (N, 1, H, W), 0 or 1.
-    """
-    weight = torch.ones_like(alpha)
-    if not share:
-        return weight
-    size = 2 * HARD_EDGE_BAND + 1
-    hard = ((alpha == 0) | (alpha == 1)).flatten(1).float().mean(dim=1) >= share
-    for n in hard.nonzero()[:, 0].tolist():
-        sample = alpha[n : n + 1]
-        weight[n] -= dilate((sample == 1).to(alpha.dtype), size)[0] * dilate((sample == 0).to(alpha.dtype), size)[0]
-    return weight
-
-
-def forward_of(network: InstMatt, *, compiled: bool) -> Callable[[Tensor, Tensor], TriMattes]:
-    """What a task calls for a prediction: the network, or its forward through ``torch.compile``.
-
-    A function in either case: the network's parameters keep their names, and whoever else uses it, such as validation
-    with its many sizes of photographs, runs it as it is.
-    """
-    return torch.compile(network.forward) if compiled else network.__call__
-
-
-class MutualGuidanceTask(nn.Module):
-    """Stage 1: the base network learns from tri-masks (paper sections 3.2 and 3.4).
-
-    Args:
-        network: without a refiner.
+        network: to train; a task freezes what does not learn.
         config: the ``train`` section.
     """
+
+    predict: Callable[[Tensor, Tensor], TriMattes]
 
     def __init__(self, network: InstMatt, config: Any) -> None:
         super().__init__()
         self.network = network
-        self.predict = forward_of(network, compiled=config.compile)
         self.config = config
+        # A function in either case: parameters keep their names, and validation, with its many sizes, runs uncompiled.
+        self.predict = torch.compile(network.forward) if config.compile else network.__call__
         self.criterion = MattingLoss(
             rec_weight=config.rec_weight,
             lap_weight=config.lap_weight,
@@ -118,13 +50,25 @@ class MutualGuidanceTask(nn.Module):
 
     def forward(self, batch: MattingBatch, step: int, part: int = 0) -> dict[str, Any]:
         """Loss of micro-batch ``part`` of a step; see the module for the returned dictionary."""
+        raise NotImplementedError
+
+
+class MutualGuidanceTask(Task):
+    """Stage 1: the base network learns from tri-masks (paper sections 3.2 and 3.4).
+
+    Args:
+        network: without a refiner.
+        config: the ``train`` section.
+    """
+
+    def forward(self, batch: MattingBatch, step: int, part: int = 0) -> dict[str, Any]:
         image = normalise(batch.image)[batch.image_index]
         prediction = self.predict(image, batch.guidance)
         with torch.autocast(image.device.type, enabled=False):
             prediction = prediction.full_precision()
             rngs = sample_generators(self.config.seed, step, len(image), part=part, parts=self.config.accumulate)
             fused = self._fuse(prediction, rngs)
-            weights = self._weights(batch, fused, step, rngs)
+            weights = self.pixel_weights(batch, fused, step, rngs)
             colors = normalise(batch.colors)
             divisor = sum(factor for _, factor in SCALES)
             terms: dict[str, Tensor] = {}
@@ -159,7 +103,7 @@ class MutualGuidanceTask(nn.Module):
         detached = (prediction.os8.detach(), prediction.os4.detach(), prediction.os1.detach())
         return fuse(*detached, sizes4, sizes1)
 
-    def _weights(
+    def pixel_weights(
         self, batch: MattingBatch, fused: FusedMatte, step: int, rngs: list[np.random.Generator]
     ) -> dict[str, Tensor]:
         """Pixel weights per scale: everywhere for os8; the unknown band of the trimap, later of the prediction."""
@@ -179,7 +123,7 @@ class MutualGuidanceTask(nn.Module):
         }
 
 
-class RefinementTask(nn.Module):
+class RefinementTask(Task):
     """Stage 2: the refiner learns on the windows where the instances disagree most; the base network stays as it is.
 
     The paper teaches one window of an image per step; the ``refine_windows`` of one image share a forward pass of the
@@ -191,18 +135,9 @@ class RefinementTask(nn.Module):
     """
 
     def __init__(self, network: InstMatt, config: Any) -> None:
-        super().__init__()
-        self.network = network
-        self.predict = forward_of(network, compiled=config.compile)
-        self.config = config
+        super().__init__(network, config)
         network.requires_grad_(False)
         self.refiner.requires_grad_(True)
-        self.criterion = MattingLoss(
-            rec_weight=config.rec_weight,
-            lap_weight=config.lap_weight,
-            comp_weight=config.comp_weight,
-            alpha_weight=config.alpha_weight,
-        )
 
     @property
     def refiner(self) -> MultiInstanceRefiner:
@@ -219,7 +154,6 @@ class RefinementTask(nn.Module):
         return self
 
     def forward(self, batch: MattingBatch, step: int, part: int = 0) -> dict[str, Any]:
-        """Loss of micro-batch ``part`` of a step; see the module for the returned dictionary."""
         image = normalise(batch.image)
         with torch.no_grad():
             prediction = self.predict(image[batch.image_index], batch.guidance).full_precision()

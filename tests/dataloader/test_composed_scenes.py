@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from config import dump_config, load_config
 from dataloader.batch import collate
 from dataloader.compose.sources import find_people, label, split_sources
-from dataloader.dataset import build_train_dataset
+from dataloader.dataset import build_train_dataset, select_each, select_subset
 from dataloader.scenes import composed_scenes
 from dataloader.synthesize import synthesize
 from misc.errors import InputError
@@ -41,14 +41,14 @@ def same(a, b) -> bool:
     return all(np.array_equal(getattr(a, field.name), getattr(b, field.name)) for field in fields(a))
 
 
-@pytest.mark.parametrize("stage", [1, 2])
-def test_samples_hold_the_invariants_of_training(data, stage):
-    dataset = build_train_dataset(data(), stage=stage, seed=2)
+@pytest.mark.parametrize("select", [select_subset, select_each])
+def test_samples_hold_the_invariants_of_training(data, select):
+    dataset = build_train_dataset(data(), select=select, seed=2)
     assert len(dataset) == 4
     for index in range(4):
         sample = dataset.sample(index, epoch=0)
         n = len(sample.guidance)
-        assert n == 1 if stage == 1 else 2 <= n <= 3
+        assert n == 1 if select is select_subset else 2 <= n <= 3
         assert sample.image.shape == (64, 64, 3)
         np.testing.assert_allclose(sample.tri_matte.sum(1), 1, atol=1e-6)
         composed = (sample.tri_matte[..., None] * sample.colors).sum(1)
@@ -77,7 +77,7 @@ def test_alphas_of_a_scene_leave_the_exact_rest_to_the_background(data):
 
 
 def test_batches_do_not_depend_on_the_number_of_workers(data):
-    dataset = build_train_dataset(data(), stage=2, seed=0)
+    dataset = build_train_dataset(data(), select=select_each, seed=0)
     alone, apart = (
         list(DataLoader(dataset, batch_size=2, collate_fn=collate, num_workers=workers)) for workers in (0, 2)
     )
@@ -114,7 +114,7 @@ def test_nobody_of_the_written_test_split_is_trained_on(data, tmp_path):
 
 def test_masks_of_the_detector_can_be_left_to_the_augmentation(data):
     assert composed_scenes(data(compose_masks="none"), seed=0).scene(0, epoch=0).masks == []
-    sample = build_train_dataset(data(compose_masks="none"), stage=1, seed=0)[0]
+    sample = build_train_dataset(data(compose_masks="none"), select=select_subset, seed=0)[0]
     assert sample.guidance[0, 0].any()
 
 
@@ -152,4 +152,4 @@ def test_bad_folders_and_files_are_named(data, tmp_path):
     (tmp_path / "b.png").write_bytes(b"no picture")
     pair = EasyDict({**data(split="all"), "people": [str(tmp_path)], "people_max": 2})
     with pytest.raises(InputError, match=r"b\.png: not a readable image"):
-        build_train_dataset(pair, stage=1, seed=0)[0]
+        build_train_dataset(pair, select=select_subset, seed=0)[0]

@@ -16,7 +16,9 @@ from dataloader.dataset import (
     SampleError,
     build_train_dataset,
     build_validation_records,
-    stage_transforms,
+    select_each,
+    select_subset,
+    training_transforms,
 )
 from dataloader.scenes import FileScenes, binary_mask
 from misc.errors import InputError
@@ -28,19 +30,19 @@ def same(a, b) -> bool:
     return all(np.array_equal(getattr(a, field.name), getattr(b, field.name)) for field in fields(a))
 
 
-@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("select", [select_subset, select_each])
 @pytest.mark.parametrize("augmentation", [True, False])
-def test_samples_hold_the_invariants_of_training(make_data, stage, augmentation):
+def test_samples_hold_the_invariants_of_training(make_data, select, augmentation):
     counts = [1, 2, 4]
     dataset = build_train_dataset(
-        make_data(counts, augmentation=augmentation, real_world_aug=False), stage=stage, seed=3
+        make_data(counts, augmentation=augmentation, real_world_aug=False), select=select, seed=3
     )
     assert len(dataset) == 3
     for epoch in range(4):
         dataset.set_epoch(epoch)
         for index, count in enumerate(counts):
             sample = dataset[index]
-            n = 1 if stage == 1 else count
+            n = 1 if select is select_subset else count
             assert sample.image.shape == (64, 64, 3) and sample.guidance.shape == (n, 3, 64, 64)
             assert set(np.unique(sample.guidance)) <= {0, 1}
             np.testing.assert_allclose(sample.tri_matte.sum(1), 1, atol=1e-6)
@@ -53,10 +55,10 @@ def test_samples_hold_the_invariants_of_training(make_data, stage, augmentation)
 
 def test_seed_epoch_and_index_alone_decide(make_data):
     data = make_data([2, 2])
-    first, second = (build_train_dataset(data, stage=1, seed=5) for _ in range(2))
+    first, second = (build_train_dataset(data, select=select_subset, seed=5) for _ in range(2))
     second[1]
     assert same(first[0], second[0])
-    other_seed = build_train_dataset(data, stage=1, seed=6)
+    other_seed = build_train_dataset(data, select=select_subset, seed=6)
     assert not same(first[0], other_seed[0])
     second.set_epoch(1)
     assert not same(first[0], second[0])
@@ -65,9 +67,9 @@ def test_seed_epoch_and_index_alone_decide(make_data):
     assert same(first[0], second[0])
 
 
-@pytest.mark.parametrize("stage", [1, 2])
-def test_batches_do_not_depend_on_the_number_of_workers(make_data, stage):
-    dataset = build_train_dataset(make_data([2, 1, 3]), stage=stage, seed=0)
+@pytest.mark.parametrize("select", [select_subset, select_each])
+def test_batches_do_not_depend_on_the_number_of_workers(make_data, select):
+    dataset = build_train_dataset(make_data([2, 1, 3]), select=select, seed=0)
 
     def epochs(loader):
         for epoch in range(2):
@@ -84,7 +86,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(make_data, stage):
 
 def test_scenes_that_are_kept_give_the_same_samples_and_are_loaded_once(make_data):
     data = make_data([2, 2])
-    plain, keeping = (build_train_dataset(data, stage=1, seed=3, keep_scenes=kept) for kept in (0, 2))
+    plain, keeping = (build_train_dataset(data, select=select_subset, seed=3, keep_scenes=kept) for kept in (0, 2))
     loaded = []
     load = keeping.scenes.scene
     keeping.scenes.scene = lambda index, *, epoch: loaded.append(index) or load(index, epoch=epoch)
@@ -97,7 +99,7 @@ def test_scenes_that_are_kept_give_the_same_samples_and_are_loaded_once(make_dat
 
 
 def test_without_augmentation_masks_are_the_detectors_and_the_image_is_untouched(make_data):
-    dataset = build_train_dataset(make_data([2], augmentation=False, crop_size=96), stage=2, seed=0)
+    dataset = build_train_dataset(make_data([2], augmentation=False, crop_size=96), select=select_each, seed=0)
     sample = dataset[0]
     assert (sample.guidance.sum(1) == 1).all()
     agreement = sample.guidance[:, 0] == (sample.tri_matte[:, 0] > 0.5)
@@ -105,7 +107,7 @@ def test_without_augmentation_masks_are_the_detectors_and_the_image_is_untouched
 
 
 def test_masks_may_be_absent(make_data):
-    sample = build_train_dataset(make_data([2], train_mask=""), stage=2, seed=0)[0]
+    sample = build_train_dataset(make_data([2], train_mask=""), select=select_each, seed=0)[0]
     assert sample.guidance.shape == (2, 3, 64, 64)
 
 
@@ -126,7 +128,7 @@ def break_file(path, how):
 @pytest.mark.parametrize("how", ["missing", "garbage", "cut short", "another size"])
 @pytest.mark.parametrize("kind", ["alpha", "fg", "mask"])
 def test_a_bad_file_is_named_in_one_line(make_data, tmp_path, how, kind):
-    dataset = build_train_dataset(make_data([2]), stage=1, seed=0)
+    dataset = build_train_dataset(make_data([2]), select=select_subset, seed=0)
     bad = tmp_path / kind / "img00" / "01.png"
     break_file(bad, how)
     with pytest.raises(InputError) as caught:
@@ -138,7 +140,7 @@ def test_a_bad_file_is_named_in_one_line(make_data, tmp_path, how, kind):
 
 
 def test_a_bad_file_is_named_in_one_line_out_of_a_worker_too(make_data, tmp_path):
-    dataset = build_train_dataset(make_data([1]), stage=1, seed=0)
+    dataset = build_train_dataset(make_data([1]), select=select_subset, seed=0)
     bad = tmp_path / "merged" / "img00.png"
     break_file(bad, "cut short")
     with pytest.raises(InputError) as alone:
@@ -152,7 +154,7 @@ def test_a_bad_file_is_named_in_one_line_out_of_a_worker_too(make_data, tmp_path
 def test_workers_forked_after_opencv_used_its_threads_do_not_wait_for_them(make_data):
     cv2.setNumThreads(2)
     cv2.GaussianBlur(np.zeros((1000, 1000, 3), np.uint8), (0, 0), 3)  # starts the pool of this process
-    dataset = build_train_dataset(make_data([1], crop_size=512), stage=1, seed=0)
+    dataset = build_train_dataset(make_data([1], crop_size=512), select=select_subset, seed=0)
     loader = DataLoader(dataset, collate_fn=collate, num_workers=1, multiprocessing_context="fork", timeout=20)
     assert len(list(loader)) == 1
 
@@ -164,18 +166,16 @@ def test_sample_errors_keep_a_message_that_names_their_own_class():
 @pytest.mark.parametrize("key", ["train_alpha", "train_merged", "train_fg", "train_bg"])
 def test_lists_that_are_not_set_are_named(make_data, key):
     with pytest.raises(InputError, match=rf"data\.{key}: not set"):
-        build_train_dataset(make_data([1], **{key: ""}), stage=1, seed=0)
+        build_train_dataset(make_data([1], **{key: ""}), select=select_subset, seed=0)
 
 
 def test_impossible_values_are_refused(make_data):
     with pytest.raises(InputError, match=r"data\.crop_size: found 100"):
-        build_train_dataset(make_data([1], crop_size=100), stage=1, seed=0)
+        build_train_dataset(make_data([1], crop_size=100), select=select_subset, seed=0)
     with pytest.raises(InputError, match="seed: found -1"):
-        build_train_dataset(make_data([1]), stage=1, seed=-1)
+        build_train_dataset(make_data([1]), select=select_subset, seed=-1)
     with pytest.raises(InputError, match="holds no images"):
-        MattingDataset(FileScenes([]), stage_transforms(make_data([1]), stage=1))
-    with pytest.raises(ValueError, match="expected 1 or 2"):
-        stage_transforms(make_data([1]), stage=3)
+        MattingDataset(FileScenes([]), training_transforms(make_data([1]), select=select_subset))
 
 
 # ------------------------------------------------------------------------------------------------------ validation

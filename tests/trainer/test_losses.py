@@ -7,8 +7,14 @@ import pytest
 import torch
 
 from tests.golden import GOLDEN
-from trainer.losses import alpha_sum_loss, composition_loss, laplacian_loss, laplacian_pyramid, reconstruction_loss
-from trainer.tasks import soft_edge_weight
+from trainer.losses import (
+    alpha_sum_loss,
+    composition_loss,
+    laplacian_loss,
+    laplacian_pyramid,
+    reconstruction_loss,
+    soft_edge_weight,
+)
 
 
 def test_recorded_terms() -> None:

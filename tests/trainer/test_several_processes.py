@@ -226,7 +226,7 @@ sys.path.insert(0, os.getcwd())
 import main
 from misc import distributed
 from misc.errors import run_script
-from trainer.tasks import MattingLoss
+from trainer.losses import MattingLoss
 
 plain = MattingLoss.forward
 

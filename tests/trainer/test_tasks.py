@@ -12,6 +12,7 @@ from dataloader.batch import MattingBatch
 from networks import InstMatt
 from networks.progressive import FusedMatte
 from tests.conftest import small_network
+from trainer.stages import STAGES
 from trainer.tasks import MutualGuidanceTask, RefinementTask, sample_generators
 
 
@@ -105,7 +106,7 @@ def test_loss_region_moves_from_trimap_to_prediction() -> None:
     trimap = (batch.trimap == 0.5).float()
 
     def regions(step: int) -> list[bool]:
-        weights = task._weights(batch, fused, step, sample_generators(0, step, 8))["os1"]
+        weights = task.pixel_weights(batch, fused, step, sample_generators(0, step, 8))["os1"]
         return [bool(torch.equal(weights[n], trimap[n])) for n in range(8)]
 
     assert all(regions(0))
@@ -126,6 +127,19 @@ def test_draws_depend_on_step_and_sample_only() -> None:
     task = MutualGuidanceTask(small_network(refiner=False).eval(), train_config("train.warmup_step=4"))
     assert len({float(task(batch, 8)["loss"].detach()) for _ in range(2)}) == 1
     assert len({float(task(batch, step)["loss"].detach()) for step in range(4, 12)}) > 1
+
+
+@pytest.mark.parametrize("number", STAGES)
+def test_what_learns_in_a_stage_and_in_which_order(number: int) -> None:
+    """The order is that of the optimizer's state in checkpoints."""
+    stage = STAGES[number]
+    network = small_network(refiner=stage.refiner)
+    task = stage.task(network, train_config())
+    learning = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    part = network.refiner if stage.refiner else network
+    prefix = "refiner." if stage.refiner else ""
+    assert learning == [prefix + name for name, _ in part.named_parameters()]
+    assert sum(p.requires_grad for p in task.parameters()) == len(learning) > 0
 
 
 def test_stage2_needs_a_refiner() -> None:
