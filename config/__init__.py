@@ -83,6 +83,10 @@ _AT_LEAST: dict[str, float] = {
     "data.epoch_images": 1,
     "data.compose_size": 64,
     "data.compose_cache_mb": 0,
+    "data.max_enlarge": 0.1,
+    "data.compose_size_min": 0,
+    "data.detector_box_jitter": 0,
+    "data.detector_noise": 0,
     "data.rescale_min": 0.1,
     "data.trimap_kernel": 2,
     "data.mask_kernel": 2,
@@ -97,6 +101,14 @@ _PROBABILITIES = (
     "data.test_fraction",
     "data.contact_share",
     "data.shadow",
+    "data.hair_prob",
+    "data.detector_missing_part",
+    "data.detector_neighbour_part",
+    "data.detector_missing",
+    "data.mask_erase_prob",
+    "data.mask_paste_prob",
+    "data.mask_polygon_prob",
+    "data.mask_coarse_prob",
     "data.horizontal_flip",
     "data.mask_merge_prob",
     "data.mask_random_sampling",
@@ -256,6 +268,7 @@ def _check(values: Mapping[str, Any], *, source: str) -> None:
         ("data.rescale_min", "data.rescale_max"),
         ("data.mask_iou_min", "data.mask_iou_max"),
         ("data.people_min", "data.people_max"),
+        ("data.compose_size_min", "data.compose_size"),
     ):
         if values[low] > values[high]:
             fail(low, f"at most {high} = {values[high]!r}")

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from dataloader.batch import Sample
+from dataloader.faults import MaskFaults
 from dataloader.noise import CutMask, MaskNoise, RealWorldNoise
 from dataloader.scenes import FileScenes, SceneSource, composed_scenes
 from dataloader.targets import FormTargets
@@ -149,6 +150,14 @@ def training_transforms(data: Any, *, select: Select) -> list[Transform]:
     transforms: list[Transform] = [MatchMasks(data.mask_iou_min, data.mask_iou_max, augment=augment)]
     if augment and data.mask_merge_prob:
         transforms.append(MergeMasks(data.mask_merge_prob))
+    faults = MaskFaults(
+        erase=data.mask_erase_prob,
+        paste=data.mask_paste_prob,
+        polygon=data.mask_polygon_prob,
+        coarse=data.mask_coarse_prob,
+    )
+    if augment and faults != MaskFaults():
+        transforms.append(faults)
     transforms.append(select(data))
     if augment:
         transforms.append(

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dataloader.compose.compose import ComposeParams
+from dataloader.compose.detector_masks import DetectorParams
 from dataloader.compose.draw import Recipe, draw, require_cast
 from dataloader.compose.sources import CutoutCache, Person, find_backgrounds, find_people, split_sources
 from dataloader.transforms import Scene
@@ -131,7 +132,17 @@ def composed_scenes(data: Any, *, seed: int) -> ComposedScenes:
         people_per_image=counts,
         masks=data.compose_masks,
         contact_share=data.contact_share,
-        compose=ComposeParams(size=data.compose_size, shadow=data.shadow),
+        compose=ComposeParams(
+            size=data.compose_size, max_enlarge=data.max_enlarge, shadow=data.shadow, hair=data.hair_prob
+        ),
+        detector=DetectorParams(
+            box_jitter=data.detector_box_jitter,
+            noise=data.detector_noise,
+            missing_part=data.detector_missing_part,
+            neighbour_part=data.detector_neighbour_part,
+            missing=data.detector_missing,
+        ),
+        smallest=data.compose_size_min,
     )
     return ComposedScenes(people, backgrounds, recipe, epoch_images=data.epoch_images, cache_mb=data.compose_cache_mb)
 

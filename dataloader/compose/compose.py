@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from dataloader.compose.hair import Growth, draw_style, grow
 from dataloader.compose.layout import LayoutError, Placement, Sketch, draw_canvas, search
 from dataloader.compose.light import Shadow, cast_shadow, draw_shadow, fill_color, towards
-from dataloader.compose.outlines import outlines
+from dataloader.compose.outlines import Outline, outlines
+from dataloader.compose.scalp import find_scalp
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class ComposeParams:
         tone: largest share by which a person's mean colour is drawn towards the background's.
         shadow: greatest darkness of the soft shadow that people cast on the background, 0 for none.
         attempts: layouts tried before giving up.
+        hair: probability that strands of hair are drawn on a person. They count for none of the bounds above.
     """
 
     size: int = 1024
@@ -62,6 +65,7 @@ class ComposeParams:
     tone: float = 0.25
     shadow: float = 0.0
     attempts: int = 12
+    hair: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,8 @@ def compose(
     contact = len(people) > 1 and bool(rng.random() < params.contact_share)
     canvas_rgb = crop_background(background, params.size, rng, min_aspect=min(0.8 + 0.15 * (len(people) - 2), 1.25))
     alphas, size = [person.alpha for person in people], canvas_rgb.shape[:2]
+    # Nothing is drawn where there is no hair: the other draws stay what they were before there was any.
+    hair = [_draw_growth(*pair, rng, params.hair) for pair in zip(people, ways, strict=True)] if params.hair else ()
     for attempt in range(params.attempts):
         crowding = attempt / params.attempts
         try:
@@ -126,10 +132,19 @@ def compose(
             continue
         tone = params.tone * rng.random()
         shadow = draw_shadow(params.shadow, rng) if params.shadow > 0 else None
-        composite = render(people, canvas_rgb, placements, tone=tone, shadow=shadow)
+        composite = render(people, canvas_rgb, placements, tone=tone, shadow=shadow, hair=hair)
         if _keeps_promises(people, composite, params, contact=contact):
             return composite
     raise LayoutError(f"no layout in {params.attempts} attempts")
+
+
+def _draw_growth(
+    person: Cutout, ways: Sequence[Outline], rng: np.random.Generator, probability: float
+) -> Growth | None:
+    """Draw a person's hair; ``None`` where it gets none."""
+    wanted, style, seed = rng.random() < probability, draw_style(rng), int(rng.integers(2**32))
+    scalp = find_scalp(person.color, person.alpha, ways[0]) if wanted else None
+    return Growth(scalp, style, seed) if scalp else None
 
 
 def _keeps_promises(people: Sequence[Cutout], composite: Composite, params: ComposeParams, *, contact: bool) -> bool:
@@ -152,6 +167,7 @@ def render(
     *,
     tone: float = 0.0,
     shadow: Shadow | None = None,
+    hair: Sequence[Growth | None] = (),
 ) -> Composite:
     """Paint placed people on a canvas-sized background, nearest in front.
 
@@ -161,6 +177,7 @@ def render(
         placements: one per person.
         tone: share by which each person's mean colour is drawn towards the background's.
         shadow: what the people cast on the background; it becomes part of the background's colours.
+        hair: what is drawn on each person, or nothing at all.
     """
     size = background.shape[:2]
     order = tuple(int(i) for i in np.argsort([-placed.nearness for placed in placements], kind="stable"))
@@ -171,10 +188,13 @@ def render(
     for index in order:
         person, placed = people[index], placements[index]
         alpha = paste(person.alpha, size, placed)
-        visible[index] = alpha * free
-        free = free * (1 - alpha)
         color = towards(fill_color(person.color, person.alpha), person.alpha, light, tone)
         fgs[index] = paste(color, size, placed)
+        growth = hair[index] if hair else None
+        if growth is not None:
+            grow(fgs[index], alpha, growth, placed, width=person.alpha.shape[1])
+        visible[index] = alpha * free
+        free = free * (1 - alpha)
     visible[-1] = free
     if shadow is not None:
         background = cast_shadow(background, 1 - free, shadow)

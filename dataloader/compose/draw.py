@@ -5,13 +5,13 @@ training composes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from dataloader.compose.compose import ComposeParams, Composite, Cutout, compose
-from dataloader.compose.detector_masks import imitate_detector, merge_neighbour
+from dataloader.compose.detector_masks import DetectorParams, imitate_detector, merge_neighbour
 from dataloader.compose.layout import LayoutError
 from dataloader.compose.sources import Person, load_cutout
 from misc.errors import InputError
@@ -33,6 +33,8 @@ class Recipe:
         contact_share: smallest share of images in which people touch.
         compose: the composition.
         clean_colors: estimate each person's own colours from photograph and alpha, see :mod:`misc.foreground`.
+        detector: how good the imitated detector is.
+        smallest: the longer side of an image is drawn between this and that of ``compose``; 0 draws nothing.
     """
 
     seed: int
@@ -41,6 +43,8 @@ class Recipe:
     contact_share: float
     compose: ComposeParams
     clean_colors: bool = False
+    detector: DetectorParams = field(default_factory=DetectorParams)
+    smallest: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def draw(
     composite, chosen, background = _compose(recipe, people, backgrounds, np.random.default_rng(key), number, load)
     masks: list[np.ndarray | None] = []
     if recipe.masks != "none":
-        masks = imitate_detector(composite.alphas, np.random.default_rng([*key, 1]))
+        masks = imitate_detector(composite.alphas, np.random.default_rng([*key, 1]), recipe.detector)
     if recipe.masks == "merged":
         found = [number for number, mask in enumerate(masks) if mask is not None]
         merged = merge_neighbour([mask for mask in masks if mask is not None], np.random.default_rng([*key, 2]))
@@ -103,6 +107,9 @@ def _compose(
     # Multiples of the golden ratio fill [0, 1) evenly: every run of images keeps its share of contacts.
     contact = (number * GOLDEN) % 1 < recipe.contact_share
     params = replace(recipe.compose, contact_share=float(contact))
+    if recipe.smallest:
+        largest = params.size
+        params = replace(params, size=round(float(np.exp(rng.uniform(np.log(recipe.smallest), np.log(largest))))))
     fewest = min(recipe.people_per_image)
     # A small cast may hold no five people who fit together: then four are taken, as far as the recipe allows fewer.
     for size in [size for size in range(count, fewest - 1, -1) for _ in range(DRAWS)]:
