@@ -64,8 +64,8 @@ def find_scalp(color: np.ndarray, alpha: np.ndarray, outline: Outline) -> Scalp 
     head = _find_head(solid, size)
     if head is None:
         return None
-    crown, middle = head
-    hair = _hair_contour(solid, rgb, crown=crown, middle=middle, size=size)
+    crown, middle, wide = head
+    hair = wide * _hair_contour(solid, rgb, crown=crown, middle=middle, size=size)
     y, x = np.nonzero(hair)
     smooth = cv2.GaussianBlur(small, (0, 0), 0.04 * size)
     slope = np.stack([-cv2.Sobel(smooth, cv2.CV_32F, 1, 0)[y, x], -cv2.Sobel(smooth, cv2.CV_32F, 0, 1)[y, x]], axis=1)
@@ -85,19 +85,32 @@ def find_scalp(color: np.ndarray, alpha: np.ndarray, outline: Outline) -> Scalp 
     )
 
 
-def _find_head(solid: np.ndarray, size: float) -> tuple[int, tuple[float, float]] | None:
-    """Row of the crown, and the middle of the head (x, y), of a small binary picture; ``None`` where no head is."""
-    coarse = max(1, round(size / 16))
+def _find_head(solid: np.ndarray, size: float) -> tuple[int, tuple[float, float], np.ndarray] | None:
+    """Row of the crown, middle of the head (x, y) and what is near any part wide enough for a head, (h, w) uint8.
+
+    Args:
+        solid: (h, w) uint8, 0 or 1, the person.
+        size: of the head, pixels.
+
+    Returns:
+        ``None`` where nothing is wide enough.
+    """
+    coarse = max(1, round(size / 16))  # pixels that become one
     shape = (max(1, solid.shape[1] // coarse), max(1, solid.shape[0] // coarse))
     tiny = cv2.resize(solid, shape, interpolation=cv2.INTER_NEAREST)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (max(1, round(NARROW * size / coarse)),) * 2)
-    wide = cv2.morphologyEx(tiny, cv2.MORPH_OPEN, disc, borderValue=0)
+    wide = cv2.morphologyEx(tiny, cv2.MORPH_OPEN, _disc(NARROW * size / coarse), borderValue=0)
     rows = np.flatnonzero(wide.any(axis=1))
     if not len(rows):
         return None
     top = int(rows[0])
     columns = np.nonzero(wide[top : top + max(1, round(0.5 * size / coarse))])[1]
-    return top * coarse, (float(columns.mean() + 0.5) * coarse, top * coarse + 0.5 * size)
+    near = cv2.dilate(wide, _disc(0.4 * size / coarse))
+    near = cv2.resize(near, solid.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return top * coarse, (float(columns.mean() + 0.5) * coarse, top * coarse + 0.5 * size), near
+
+
+def _disc(diameter: float) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (max(1, round(diameter)),) * 2)
 
 
 def _hair_contour(
