@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ class Sample:
         tri_matte: (n, 3, H, W) float32 in [0, 1]: true alphas, adding up to 1.
         colors: (n, 3, H, W, 3) uint8, RGB: colours of target, reference and background.
         trimap: (n, H, W) uint8: 0 background, 128 unknown, 255 foreground of the target.
+        known: (H, W) uint8, 0 where the true alphas may be wrong and nothing is to be learnt, else 1; ``None``: all 1.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Sample:
     tri_matte: np.ndarray
     colors: np.ndarray
     trimap: np.ndarray
+    known: np.ndarray | None = None
 
 
 @dataclass
@@ -44,6 +48,7 @@ class MattingBatch:
         trimap: (N, 1, H, W) float32, one of 0, 0.5, 1.
         image_index: (N,) int64, ascending.
         names: B image names.
+        known: (N, 1, H, W) float32, 0 where the true alphas may be wrong, else 1; ``None``: all 1.
     """
 
     image: Tensor
@@ -53,20 +58,20 @@ class MattingBatch:
     trimap: Tensor
     image_index: Tensor
     names: list[str]
+    known: Tensor | None = None
 
     def to(self, device: torch.device | str, *, non_blocking: bool = True) -> MattingBatch:
         """The same batch with every tensor on ``device``."""
-        moved = {
-            field.name: getattr(self, field.name).to(device, non_blocking=non_blocking)
-            for field in fields(self)
-            if field.name != "names"
-        }
-        return replace(self, **moved)
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> MattingBatch:
         """The same batch in page-locked memory (called by the DataLoader when asked for it)."""
-        pinned = {f.name: getattr(self, f.name).pin_memory() for f in fields(self) if f.name != "names"}
-        return replace(self, **pinned)
+        return self._mapped(Tensor.pin_memory)
+
+    def _mapped(self, function: Callable[[Tensor], Tensor]) -> MattingBatch:
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "names"}
+        moved: dict[str, Any] = {name: None if tensor is None else function(tensor) for name, tensor in tensors.items()}
+        return replace(self, **moved)
 
 
 def collate(samples: list[Sample]) -> MattingBatch:
@@ -90,7 +95,16 @@ def collate(samples: list[Sample]) -> MattingBatch:
         trimap=torch.cat([torch.from_numpy(trimap_levels(sample.trimap))[:, None] for sample in samples]),
         image_index=torch.repeat_interleave(torch.arange(len(samples)), counts),
         names=[sample.name for sample in samples],
+        known=_known(samples, counts),
     )
+
+
+def _known(samples: list[Sample], counts: Tensor) -> Tensor | None:
+    if all(sample.known is None for sample in samples):
+        return None
+    ones = np.ones(samples[0].image.shape[:2], np.uint8)
+    known = torch.stack([torch.from_numpy(ones if s.known is None else s.known)[None].float() for s in samples])
+    return known.repeat_interleave(counts, dim=0)
 
 
 def trimap_levels(trimap: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from dataloader.batch import Sample
 from dataloader.faults import MaskFaults
-from dataloader.noise import CutMask, MaskNoise, RealWorldNoise
+from dataloader.noise import ColorCast, CutMask, MaskNoise, RealWorldNoise
 from dataloader.scenes import FileScenes, SceneSource, composed_scenes
 from dataloader.targets import FormTargets
 from dataloader.transforms import CropOnUnknown, MatchMasks, MergeMasks, RandomAffine, SelectEach, SelectSubset
@@ -176,6 +176,8 @@ def training_transforms(data: Any, *, select: Select) -> list[Transform]:
     transforms.append(FormTargets(data.trimap_kernel, noise=MaskNoise(data.mask_kernel) if augment else None))
     if augment:
         transforms.append(CutMask(data.cutmask_internal_prob, data.cutmask_external_prob))
+    if augment and data.white_balance:
+        transforms.append(ColorCast(data.white_balance))
     if data.real_world_aug:
         transforms.append(RealWorldNoise())
     return transforms

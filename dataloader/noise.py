@@ -142,3 +142,24 @@ def _through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     # The order of the channels matters: JPEG stores brightness finer than colour.
     data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.asarray(cv2.cvtColor(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB))
+
+
+class ColorCast:
+    """One white balance for the whole photograph: each channel of image and colours times a gain of its own.
+
+    Args:
+        strength: standard deviation of the gains' logarithms.
+    """
+
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        gains = np.exp(
+            rng.normal(0, self.strength, 3) * [1, 0.5, 1]
+        )  # light varies from blue to orange, little in green
+        tables = np.clip(np.rint(np.arange(256)[:, None] * gains), 0, 255).astype(np.uint8)
+        image, colors = (
+            np.stack([tables[layer[..., c], c] for c in range(3)], axis=-1) for layer in (sample.image, sample.colors)
+        )
+        return replace(sample, image=image, colors=colors)

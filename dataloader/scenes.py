@@ -11,7 +11,14 @@ import numpy as np
 from dataloader.compose.compose import ComposeParams
 from dataloader.compose.detector_masks import DetectorParams
 from dataloader.compose.draw import Recipe, draw, require_cast
-from dataloader.compose.sources import CutoutCache, Person, find_backgrounds, find_people, split_sources
+from dataloader.compose.sources import (
+    CutoutCache,
+    Person,
+    find_backgrounds,
+    find_people,
+    find_photographs,
+    split_sources,
+)
 from dataloader.transforms import Scene
 from misc.errors import InputError
 from misc.filelists import ImageRecord
@@ -62,6 +69,7 @@ class ComposedScenes:
         recipe: how to compose; its seed, the epoch and the index decide everything that is drawn.
         epoch_images: scenes per epoch.
         cache_mb: decoded cut-outs kept by each process, megabytes.
+        photographs: photographs of one person each, with alphas; the recipe says how often one is taken.
     """
 
     def __init__(
@@ -72,10 +80,12 @@ class ComposedScenes:
         *,
         epoch_images: int,
         cache_mb: float = 256,
+        photographs: Sequence[Person] = (),
     ) -> None:
         self.people = list(people)
         self.backgrounds = list(backgrounds)
         self.recipe = recipe
+        self.photographs = list(photographs)
         self.epoch_images = epoch_images
         self._load = CutoutCache(cache_mb, clean=recipe.clean_colors)
 
@@ -92,7 +102,15 @@ class ComposedScenes:
         number = epoch * self.epoch_images + index
         # The key ends with 1: a seed sequence takes no notice of zeros at the end.
         key = [self.recipe.seed, epoch, index, 1]
-        drawn = draw(self.recipe, self.people, self.backgrounds, key=key, number=number, load=self._load)
+        drawn = draw(
+            self.recipe,
+            self.people,
+            self.backgrounds,
+            key=key,
+            number=number,
+            load=self._load,
+            photographs=self.photographs,
+        )
         made = drawn.composite
         return Scene(
             name=f"composite-{epoch}-{index}",
@@ -101,6 +119,7 @@ class ComposedScenes:
             masks=[(mask > 0).astype(np.uint8) for mask in drawn.masks if mask is not None],
             fgs=list(made.fgs),
             bgs=[made.background],
+            unsure=None if made.unsure is None else made.unsure.view(np.uint8),
         )
 
 
@@ -120,8 +139,12 @@ def composed_scenes(data: Any, *, seed: int) -> ComposedScenes:
             raise InputError(f'data.{key}: found none, expected folders, since data.source = "compose"')
     people = find_people(data.people, identity=data.identity or None)
     backgrounds = find_backgrounds(data.backgrounds)
+    photographs = find_photographs(data.photos, identity=data.identity or None)
     if data.split == "train":
+        everybody = {person.identity for person in people}
         people, backgrounds = split_sources(people, backgrounds, split="train", test_fraction=data.test_fraction)
+        held_out = everybody - {person.identity for person in people}
+        photographs = [photograph for photograph in photographs if photograph.identity not in held_out]
     if not backgrounds:
         raise InputError("data.backgrounds: none left for training; add backgrounds or lower data.test_fraction")
     counts = dict.fromkeys(range(data.people_min, data.people_max + 1), 1.0)
@@ -133,7 +156,13 @@ def composed_scenes(data: Any, *, seed: int) -> ComposedScenes:
         masks=data.compose_masks,
         contact_share=data.contact_share,
         compose=ComposeParams(
-            size=data.compose_size, max_enlarge=data.max_enlarge, shadow=data.shadow, hair=data.hair_prob
+            size=data.compose_size,
+            max_enlarge=data.max_enlarge,
+            tone=data.tone,
+            shadow=data.shadow,
+            defocus=data.defocus,
+            match_sharpness=data.match_sharpness,
+            hair=data.hair_prob,
         ),
         detector=DetectorParams(
             box_jitter=data.detector_box_jitter,
@@ -143,8 +172,16 @@ def composed_scenes(data: Any, *, seed: int) -> ComposedScenes:
             missing=data.detector_missing,
         ),
         smallest=data.compose_size_min,
+        photo_share=data.photo_share,
     )
-    return ComposedScenes(people, backgrounds, recipe, epoch_images=data.epoch_images, cache_mb=data.compose_cache_mb)
+    return ComposedScenes(
+        people,
+        backgrounds,
+        recipe,
+        epoch_images=data.epoch_images,
+        cache_mb=data.compose_cache_mb,
+        photographs=photographs,
+    )
 
 
 def load_scene(record: ImageRecord) -> Scene:

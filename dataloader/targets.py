@@ -57,6 +57,7 @@ class FormTargets:
             tri_matte=np.stack(mattes),
             colors=np.stack(colors),
             trimap=np.stack(trimaps),
+            known=None if scene.unsure is None else (scene.unsure == 0).astype(np.uint8),
         )
 
     def _perturb(self, mask: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:

@@ -39,6 +39,7 @@ class Scene:
         canvas: (height, width) of the mapped photograph, pixels.
         interpolation: OpenCV flag for image, colours and alphas; masks are always sampled by nearest.
         shorter_side: of the photograph as it was read, pixels.
+        unsure: (H, W) uint8, nonzero where the alphas may be wrong; ``None`` for nowhere.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Scene:
     canvas: tuple[int, int] = (0, 0)
     interpolation: int = cv2.INTER_LINEAR
     shorter_side: int = 0
+    unsure: Array | None = None
 
     def __post_init__(self) -> None:
         height, width = self.image.shape[:2]
@@ -303,6 +305,7 @@ def warp_scene(scene: Scene, matrix: Array, size: tuple[int, int]) -> Scene:
         masks=[warp(mask, cv2.INTER_NEAREST) for mask in scene.masks],
         fgs=[warp(fg, flags) for fg in scene.fgs],
         bgs=[warp(bg, flags) for bg in scene.bgs],
+        unsure=None if scene.unsure is None else warp(scene.unsure, cv2.INTER_NEAREST),
         matrix=matrix,
         canvas=size,
     )

@@ -108,6 +108,8 @@ class MutualGuidanceTask(Task):
     ) -> dict[str, Tensor]:
         """Pixel weights per scale: everywhere for os8; the unknown band of the trimap, later of the prediction."""
         valid = soft_edge_weight(batch.tri_matte[:, :1], self.config.hard_edge_share)
+        if batch.known is not None:
+            valid = valid * batch.known
         trimap = (batch.trimap == 0.5).float()
         warmup = self.config.warmup_step
         flips = [rng.random() < 0.5 for rng in rngs]  # always drawn, so that the draws before and after agree
@@ -159,6 +161,7 @@ class RefinementTask(Task):
             prediction = self.predict(image[batch.image_index], batch.guidance).full_precision()
             fused = self.network.fuse(prediction)
         colors = normalise(batch.colors)
+        weight = fused.region_os1 if batch.known is None else fused.region_os1 * batch.known
         terms: dict[str, Tensor] = {}
         refined = fused.alpha.clone()
         rngs = sample_generators(self.config.seed, step, len(image), part=part, parts=self.config.accumulate)
@@ -167,7 +170,7 @@ class RefinementTask(Task):
             iterations = int(rng.integers(1, self.config.refine_iterations + 1))
             values, result = self._refine_one(
                 image[b], fused.alpha[of_image], prediction.feature[of_image], iterations,
-                truth=batch.tri_matte[of_image], colors=colors[of_image], weight=fused.region_os1[of_image],
+                truth=batch.tri_matte[of_image], colors=colors[of_image], weight=weight[of_image],
             )  # fmt: skip
             refined[of_image] = result
             for name, value in values.items():

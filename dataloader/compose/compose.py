@@ -15,9 +15,11 @@ import numpy as np
 
 from dataloader.compose.hair import Growth, draw_style, grow
 from dataloader.compose.layout import LayoutError, Placement, Sketch, draw_canvas, search
-from dataloader.compose.light import Shadow, cast_shadow, draw_shadow, fill_color, towards
+from dataloader.compose.light import Shadow, cast_shadow, draw_defocus, draw_shadow, fill_color, soften, towards
 from dataloader.compose.outlines import Outline, outlines
 from dataloader.compose.scalp import find_scalp
+
+PIXEL_BLUR = 0.45  # standard deviation of a camera's blur in a sharp photograph, pixels
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class ComposeParams:
         flip: probability that a person is mirrored.
         tone: largest share by which a person's mean colour is drawn towards the background's.
         shadow: greatest darkness of the soft shadow that people cast on the background, 0 for none.
+        defocus: probability that the background is out of focus.
+        match_sharpness: blur the background as much as enlarging has blurred the people.
         attempts: layouts tried before giving up.
         hair: probability that strands of hair are drawn on a person. They count for none of the bounds above.
     """
@@ -64,6 +68,8 @@ class ComposeParams:
     flip: float = 0.5
     tone: float = 0.25
     shadow: float = 0.0
+    defocus: float = 0.0
+    match_sharpness: bool = False
     attempts: int = 12
     hair: float = 0.0
 
@@ -80,6 +86,7 @@ class Composite:
         background: (H, W, 3) uint8, RGB, with its shadows.
         front_to_back: indices of the people, nearest first.
         placements: where each person went.
+        unsure: (H, W) bool, where the alphas may be wrong; ``None`` for nowhere.
     """
 
     image: np.ndarray
@@ -89,6 +96,7 @@ class Composite:
     background: np.ndarray
     front_to_back: tuple[int, ...]
     placements: tuple[Placement, ...]
+    unsure: np.ndarray | None = None
 
 
 def compose(
@@ -119,7 +127,8 @@ def compose(
     canvas_rgb = crop_background(background, params.size, rng, min_aspect=min(0.8 + 0.15 * (len(people) - 2), 1.25))
     alphas, size = [person.alpha for person in people], canvas_rgb.shape[:2]
     # Nothing is drawn where there is no hair: the other draws stay what they were before there was any.
-    hair = [_draw_growth(*pair, rng, params.hair) for pair in zip(people, ways, strict=True)] if params.hair else ()
+    hair = [draw_growth(*pair, rng, params.hair) for pair in zip(people, ways, strict=True)] if params.hair else ()
+    blur = draw_defocus(params.size, rng) if params.defocus and rng.random() < params.defocus else 0.0
     for attempt in range(params.attempts):
         crowding = attempt / params.attempts
         try:
@@ -132,22 +141,28 @@ def compose(
             continue
         tone = params.tone * rng.random()
         shadow = draw_shadow(params.shadow, rng) if params.shadow > 0 else None
-        composite = render(people, canvas_rgb, placements, tone=tone, shadow=shadow, hair=hair)
-        if _keeps_promises(people, composite, params, contact=contact):
+        enlarging = _enlarging_blur(placements) if params.match_sharpness else 0.0
+        behind = soften(canvas_rgb, float(np.hypot(blur, enlarging)))
+        composite = render(people, behind, placements, tone=tone, shadow=shadow, hair=hair)
+        if keeps_promises(people, composite, params, contact=contact):
             return composite
     raise LayoutError(f"no layout in {params.attempts} attempts")
 
 
-def _draw_growth(
-    person: Cutout, ways: Sequence[Outline], rng: np.random.Generator, probability: float
-) -> Growth | None:
+def _enlarging_blur(placements: Sequence[Placement]) -> float:
+    """Standard deviation, in pixels, of the blur that enlarging gave the people, in the median."""
+    scale = float(np.median([max(placed.scale, 1.0) for placed in placements]))
+    return PIXEL_BLUR * float(np.sqrt(scale**2 - 1))
+
+
+def draw_growth(person: Cutout, ways: Sequence[Outline], rng: np.random.Generator, probability: float) -> Growth | None:
     """Draw a person's hair; ``None`` where it gets none."""
     wanted, style, seed = rng.random() < probability, draw_style(rng), int(rng.integers(2**32))
     scalp = find_scalp(person.color, person.alpha, ways[0]) if wanted else None
     return Growth(scalp, style, seed) if scalp else None
 
 
-def _keeps_promises(people: Sequence[Cutout], composite: Composite, params: ComposeParams, *, contact: bool) -> bool:
+def keeps_promises(people: Sequence[Cutout], composite: Composite, params: ComposeParams, *, contact: bool) -> bool:
     """The search looked at small sketches; what is promised is checked on the real thing."""
     size = composite.alpha_bg.shape
     full = [paste(p.alpha, size, placed) > 0 for p, placed in zip(people, composite.placements, strict=True)]
@@ -165,7 +180,7 @@ def render(
     background: np.ndarray,
     placements: Sequence[Placement],
     *,
-    tone: float = 0.0,
+    tone: float | Sequence[float] = 0.0,
     shadow: Shadow | None = None,
     hair: Sequence[Growth | None] = (),
 ) -> Composite:
@@ -175,7 +190,7 @@ def render(
         people: cut-outs.
         background: (H, W, 3) uint8, RGB, the canvas.
         placements: one per person.
-        tone: share by which each person's mean colour is drawn towards the background's.
+        tone: share by which each person's mean colour is drawn towards the background's: one for all, or one each.
         shadow: what the people cast on the background; it becomes part of the background's colours.
         hair: what is drawn on each person, or nothing at all.
     """
@@ -185,10 +200,11 @@ def render(
     visible = np.zeros((len(people) + 1, *size), np.float32)
     fgs = np.zeros((len(people), *size, 3), np.uint8)
     light = np.array(cv2.mean(background)[:3])
+    tones = [tone] * len(people) if isinstance(tone, (int, float)) else tone
     for index in order:
         person, placed = people[index], placements[index]
         alpha = paste(person.alpha, size, placed)
-        color = towards(fill_color(person.color, person.alpha), person.alpha, light, tone)
+        color = towards(fill_color(person.color, person.alpha), person.alpha, light, tones[index])
         fgs[index] = paste(color, size, placed)
         growth = hair[index] if hair else None
         if growth is not None:

@@ -13,6 +13,7 @@ import numpy as np
 from dataloader.compose.compose import ComposeParams, Composite, Cutout, compose
 from dataloader.compose.detector_masks import DetectorParams, imitate_detector, merge_neighbour
 from dataloader.compose.layout import LayoutError
+from dataloader.compose.photograph import compose_on_photograph
 from dataloader.compose.sources import Person, load_cutout
 from misc.errors import InputError
 from misc.images import read_image
@@ -35,6 +36,7 @@ class Recipe:
         clean_colors: estimate each person's own colours from photograph and alpha, see :mod:`misc.foreground`.
         detector: how good the imitated detector is.
         smallest: the longer side of an image is drawn between this and that of ``compose``; 0 draws nothing.
+        photo_share: probability that an image is a photograph, with others pasted in front, where there are any.
     """
 
     seed: int
@@ -45,6 +47,7 @@ class Recipe:
     clean_colors: bool = False
     detector: DetectorParams = field(default_factory=DetectorParams)
     smallest: int = 0
+    photo_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ def draw(
     key: Sequence[int],
     number: int,
     load: Callable[[Person], Cutout] | None = None,
+    photographs: Sequence[Person] = (),
 ) -> Drawn:
     """Draw people and a background until they fit together, compose them, and imitate a detector.
 
@@ -76,13 +80,18 @@ def draw(
             the key without it.
         number: of the image in its sequence; decides whether its people have to touch.
         load: reads a cut-out; from its files by default.
+        photographs: photographs of one person each, with alphas.
 
     Raises:
         FileNotFoundError: a file has gone.
         InputError: an unreadable file, or people who never fit together.
     """
     load = load or (lambda person: load_cutout(person, clean=recipe.clean_colors))
-    composite, chosen, background = _compose(recipe, people, backgrounds, np.random.default_rng(key), number, load)
+    rng = np.random.default_rng(key)
+    if photographs and rng.random() < recipe.photo_share:
+        composite, chosen, background = _compose_photograph(recipe, people, photographs, rng, load)
+    else:
+        composite, chosen, background = _compose(recipe, people, backgrounds, rng, number, load)
     masks: list[np.ndarray | None] = []
     if recipe.masks != "none":
         masks = imitate_detector(composite.alphas, np.random.default_rng([*key, 1]), recipe.detector)
@@ -102,14 +111,10 @@ def _compose(
     number: int,
     load: Callable[[Person], Cutout],
 ) -> tuple[Composite, list[Person], Path]:
-    weights = np.array(list(recipe.people_per_image.values()), np.float64)
-    count = int(rng.choice(list(recipe.people_per_image), p=weights / weights.sum()))
+    count = _draw_count(recipe, rng)
     # Multiples of the golden ratio fill [0, 1) evenly: every run of images keeps its share of contacts.
     contact = (number * GOLDEN) % 1 < recipe.contact_share
-    params = replace(recipe.compose, contact_share=float(contact))
-    if recipe.smallest:
-        largest = params.size
-        params = replace(params, size=round(float(np.exp(rng.uniform(np.log(recipe.smallest), np.log(largest))))))
+    params = replace(_draw_params(recipe, rng), contact_share=float(contact))
     fewest = min(recipe.people_per_image)
     # A small cast may hold no five people who fit together: then four are taken, as far as the recipe allows fewer.
     for size in [size for size in range(count, fewest - 1, -1) for _ in range(DRAWS)]:
@@ -123,6 +128,42 @@ def _compose(
     raise InputError(
         f"image {number}: no {fewest} people found who fit together; lower the number of people per image or the size "
         "of the image, allow larger enlargement, or add cut-outs that show people whole"
+    )
+
+
+def _draw_count(recipe: Recipe, rng: np.random.Generator) -> int:
+    weights = np.array(list(recipe.people_per_image.values()), np.float64)
+    return int(rng.choice(list(recipe.people_per_image), p=weights / weights.sum()))
+
+
+def _draw_params(recipe: Recipe, rng: np.random.Generator) -> ComposeParams:
+    """How to compose, with the size of this image."""
+    if not recipe.smallest:
+        return recipe.compose
+    low, high = np.log(recipe.smallest), np.log(recipe.compose.size)
+    return replace(recipe.compose, size=round(float(np.exp(rng.uniform(low, high)))))
+
+
+def _compose_photograph(
+    recipe: Recipe,
+    people: Sequence[Person],
+    photographs: Sequence[Person],
+    rng: np.random.Generator,
+    load: Callable[[Person], Cutout],
+) -> tuple[Composite, list[Person], Path]:
+    """Draw a photograph and who comes in front; where nobody fits, it is taken alone."""
+    params = _draw_params(recipe, rng)
+    count = _draw_count(recipe, rng)
+    for size in [*range(count, 0, -1), *[1] * DRAWS]:
+        photograph = photographs[int(rng.integers(len(photographs)))]
+        others = [p for p in _choose(people, size, rng) if p.identity != photograph.identity][: size - 1]
+        try:
+            made = compose_on_photograph(load(photograph), [load(person) for person in others], rng, params)
+            return made, [photograph, *others], photograph.color
+        except LayoutError:
+            continue
+    raise InputError(
+        f"{photographs[0].color.parent}: no usable photograph among {DRAWS}; expected a person whose whole head is seen"
     )
 
 

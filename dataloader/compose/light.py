@@ -1,4 +1,4 @@
-"""Colours of pasted people and of what is behind them: hidden colours, a common light, soft shadows."""
+"""Colours of pasted people and of what is behind them: hidden colours, a common light, soft shadows, focus."""
 
 from __future__ import annotations
 
@@ -104,3 +104,19 @@ def cast_shadow(background: np.ndarray, cover: np.ndarray, shadow: Shadow) -> np
     soft = cv2.GaussianBlur(moved, (0, 0), max(shadow.softness * longer, 0.5))
     dark = 1 - shadow.darkness * cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.rint(background * dark[..., None]).astype(np.uint8)
+
+
+def draw_defocus(size: int, rng: np.random.Generator) -> float:
+    """Draw how far a background is out of focus: standard deviation of its blur in pixels, 0.1 to 1 % of ``size``."""
+    return size * float(np.exp(rng.uniform(np.log(0.001), np.log(0.01))))
+
+
+def soften(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Blur (H, W, 3) uint8 colours by a standard deviation in pixels; less than a third of a pixel is none."""
+    if sigma < 1 / 3:
+        return image
+    if sigma < 3:
+        return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma))
+    small = tuple(max(1, round(side * 2 / sigma)) for side in image.shape[1::-1])  # what is so soft needs no more
+    reduced = cv2.GaussianBlur(cv2.resize(image, small, interpolation=cv2.INTER_AREA), (0, 0), 1.9)
+    return np.asarray(cv2.resize(reduced, image.shape[1::-1], interpolation=cv2.INTER_CUBIC))

@@ -51,9 +51,30 @@ def find_people(folders: Sequence[str | Path], *, identity: str | None = None) -
             alpha = None if alphas is None else alphas.get(color.stem)
             if alphas is not None and alpha is None:
                 raise InputError(f"{color}: no alpha of the same name in {folder / 'alpha'}; add {color.stem}.png")
-            match = pattern.search(color.stem) if pattern else None
-            people.append(Person(color, alpha, match.group(1) if match else color.stem))
+            people.append(Person(color, alpha, _identity(color, pattern)))
     return people
+
+
+def find_photographs(folders: Sequence[str | Path], *, identity: str | None = None) -> list[Person]:
+    """List photographs that have the alpha of the one person in them, ordered by folder and name.
+
+    Args:
+        folders: each with ``photo/`` and ``alpha/``; alphas without a photograph of the same stem are passed over.
+        identity: see :func:`find_people`.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        InputError: an empty folder, a photograph without alpha, or no valid expression.
+    """
+    pattern = _compile(identity)
+    found = []
+    for folder in map(Path, folders):
+        alphas = {path.stem: path for path in _files(folder / "alpha", "alphas")}
+        for photo in _files(folder / "photo", "photographs"):
+            if photo.stem not in alphas:
+                raise InputError(f"{photo}: no alpha of the same name in {folder / 'alpha'}; add {photo.stem}.png")
+            found.append(Person(photo, alphas[photo.stem], _identity(photo, pattern)))
+    return found
 
 
 def find_backgrounds(folders: Sequence[str | Path]) -> list[Path]:
@@ -164,6 +185,11 @@ def label(path: Path) -> str:
 def _test_names(names: set[str], fraction: float) -> set[str]:
     ordered = sorted(names, key=lambda name: (zlib.crc32(name.encode()), name))
     return set(ordered[: max(1, round(fraction * len(ordered)))])
+
+
+def _identity(path: Path, pattern: re.Pattern[str] | None) -> str:
+    match = pattern.search(path.stem) if pattern else None
+    return match.group(1) if match else path.stem
 
 
 def _compile(identity: str | None) -> re.Pattern[str] | None:
