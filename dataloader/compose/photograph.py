@@ -95,7 +95,7 @@ def _unsure_hair(photograph: Cutout, outline: Outline) -> np.ndarray | None:
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (round(2 * EDGE_REACH * size) | 1,) * 2)
     edge = cv2.dilate((small > 1 - SURE).astype(np.uint8), disc)
     edge[round((scalp.roots[:, 1].min() + NECK * scalp.head) * scalp.ratio) :] = 0
-    near = edge | (scalp.depth < HAIR_REACH)
+    near = np.maximum(edge, (scalp.depth < HAIR_REACH).astype(np.uint8))
     height, width = photograph.alpha.shape
     matrix = np.array([[1, 0, 0.5], [0, 1, 0.5]]) / scalp.ratio - np.array([[0, 0, 0.5]] * 2)
     unsure = cv2.warpAffine(near, matrix, (width, height), flags=cv2.INTER_NEAREST) > 0
