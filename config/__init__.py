@@ -67,6 +67,7 @@ _AT_LEAST: dict[str, float] = {
     "train.lap_weight": 0,
     "train.comp_weight": 0,
     "train.alpha_weight": 0,
+    "train.sobel_weight": 0,
     "train.refine_iterations": 1,
     "train.refine_window": 32,
     "train.refine_windows": 1,

@@ -46,6 +46,7 @@ class Task(nn.Module):
             lap_weight=config.lap_weight,
             comp_weight=config.comp_weight,
             alpha_weight=config.alpha_weight,
+            sobel_weight=config.sobel_weight,
         )
 
     def forward(self, batch: MattingBatch, step: int, part: int = 0) -> dict[str, Any]:

@@ -52,6 +52,16 @@ def test_moving_a_batch_keeps_names_and_values():
     assert moved.names == ["a"] and torch.equal(moved.image, batch.image)
 
 
+def test_what_is_not_known_comes_along_for_every_instance():
+    first, second = a_sample("a", 2), a_sample("b", 1)
+    assert collate([first, second]).known is None
+    first.known = np.eye(32, dtype=np.uint8)
+    batch = collate([first, second]).to("cpu")
+    assert batch.known.shape == (3, 1, 32, 32) and batch.known.dtype == torch.float32
+    assert torch.equal(batch.known[0], torch.eye(32)[None]) and torch.equal(batch.known[1], batch.known[0])
+    assert batch.known[2].min() == 1
+
+
 def test_an_empty_batch_is_refused():
     with pytest.raises(ValueError, match="no samples"):
         collate([])

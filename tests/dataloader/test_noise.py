@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dataloader.batch import Sample
-from dataloader.noise import CutMask, MaskNoise, RealWorldNoise, mask_from_alpha
+from dataloader.noise import ColorCast, CutMask, MaskNoise, RealWorldNoise, mask_from_alpha
 
 
 def a_sample(seed=0, *, count=2, side=64) -> Sample:
@@ -130,3 +130,14 @@ def test_real_world_noise_keeps_red_red():
     for seed in range(16):
         red, green, blue = RealWorldNoise()(copy_of(sample), np.random.default_rng(seed)).image.mean((0, 1))
         assert red > green > blue
+
+
+def test_a_colour_cast_is_that_of_photograph_and_colours_alike():
+    sample = a_sample()
+    cast = ColorCast(0.1)(copy_of(sample), np.random.default_rng(0))
+    gains = (cast.image / sample.image).reshape(-1, 3)
+    assert gains.std(axis=0).max() < 0.01  # rounding
+    assert np.abs(gains.mean(axis=0) - 1).max() > 0.02
+    composed = (sample.tri_matte[0][..., None] * cast.colors[0]).sum(0)
+    assert np.abs(composed - cast.image).max() <= 1
+    assert np.array_equal(cast.guidance, sample.guidance)

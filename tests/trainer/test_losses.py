@@ -10,6 +10,7 @@ from tests.golden import GOLDEN
 from trainer.losses import (
     alpha_sum_loss,
     composition_loss,
+    gradient_loss,
     laplacian_loss,
     laplacian_pyramid,
     reconstruction_loss,
@@ -44,6 +45,17 @@ def test_true_matte_costs_nothing() -> None:
     assert alpha_sum_loss(truth, weight) < 1e-6
     colors = torch.randn(2, 3, 3, 64, 64)
     assert composition_loss(truth, colors, (truth[:, :, None] * colors).sum(1), weight) < 1e-6
+
+
+def test_gradient_of_a_ramp_is_its_slope_and_of_a_shift_nothing() -> None:
+    truth = torch.zeros(1, 3, 24, 24)
+    ramp = truth.clone()
+    ramp[:, 1] = 0.03 * torch.arange(24.0)
+    inside = torch.zeros(1, 1, 24, 24)
+    inside[..., 2:-2, 2:-2] = 1
+    assert float(gradient_loss(ramp, truth, inside)) == pytest.approx(0.03, rel=1e-5)
+    assert float(gradient_loss(ramp.mT, truth, inside)) == pytest.approx(0.03, rel=1e-5)
+    assert gradient_loss(truth + 0.4, truth, torch.ones(1, 1, 24, 24)) < 1e-6
 
 
 def test_no_weight_is_no_loss_and_no_nan() -> None:

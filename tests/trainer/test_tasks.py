@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -96,6 +97,28 @@ def test_weight_of_a_term_scales_it_and_zero_leaves_it_out() -> None:
     assert twice["rec"] == pytest.approx(float(once["rec"]), rel=1e-5)
     assert set(once) == {"rec", "lap", "comp", "alpha"}
     assert "comp" not in without
+    sharp = MutualGuidanceTask(small_network(refiner=False), train_config("train.sobel_weight=3"))(batch, 0)["terms"]
+    assert sharp["sobel"] > 0
+    assert all(torch.equal(sharp[name], once[name]) for name in once)
+
+
+@pytest.mark.parametrize("task_class", [MutualGuidanceTask, RefinementTask])
+def test_what_is_not_known_teaches_nothing(task_class: type) -> None:
+    batch = batch_of([2, 2])
+    network = small_network(refiner=task_class is RefinementTask)
+    task = task_class(network, train_config()).eval()
+    all_known = replace(batch, known=torch.ones(4, 1, 96, 96))
+    half = torch.ones(4, 1, 96, 96)
+    half[..., 48:] = 0
+    spoilt = batch.tri_matte.clone()
+    spoilt[..., 48:] = 1 - spoilt[..., 48:]
+
+    def terms(batch: MattingBatch) -> list[float]:
+        return [float(task(batch, 0)["terms"][name]) for name in ("rec", "alpha")]
+
+    assert terms(batch) == terms(all_known)
+    known, wrong = (terms(replace(batch, tri_matte=matte, known=half)) for matte in (batch.tri_matte, spoilt))
+    assert known == wrong != terms(batch)
 
 
 def test_loss_region_moves_from_trimap_to_prediction() -> None:

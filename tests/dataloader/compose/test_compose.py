@@ -8,7 +8,7 @@ import pytest
 
 from dataloader.compose.compose import ComposeParams, Composite, Cutout, compose, paste, quantize, render
 from dataloader.compose.layout import LayoutError, Placement
-from dataloader.compose.light import Shadow, fill_color
+from dataloader.compose.light import Shadow, fill_color, soften
 from dataloader.compose.outlines import outlines
 from dataloader.compose.sources import find_backgrounds, find_people, load_cutout
 from tests.conftest import ROOT
@@ -175,3 +175,29 @@ def test_quantize_keeps_the_sum_and_stays_within_a_level():
 def test_no_people_is_a_programming_error(background):
     with pytest.raises(ValueError, match="no people"):
         compose([], background, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("sigma", [0.5, 2.0, 8.0])
+def test_softening_blurs_by_its_standard_deviation(sigma):
+    step = np.zeros((40, 200, 3), np.uint8)
+    step[:, 100:] = 200
+    slope = np.diff(soften(step, sigma)[20, :, 0].astype(np.float64)) / 200
+    at = np.arange(len(slope))
+    found = np.sqrt((slope * at**2).sum() - (slope * at).sum() ** 2)
+    assert found == pytest.approx(sigma, rel=0.2)
+    assert np.array_equal(soften(step, 0.3), step)
+
+
+def test_backgrounds_go_soft_where_asked_for_and_people_do_not(people, background):
+    sharp = compose(people[:2], background, np.random.default_rng(1), ComposeParams(size=SIZE))
+    both = ComposeParams(size=SIZE, defocus=1.0, match_sharpness=True)
+    soft = compose(people[:2], background, np.random.default_rng(1), both)
+
+    def detail(image: np.ndarray) -> float:
+        return float(np.abs(np.diff(image.astype(np.float64), axis=1)).mean())
+
+    assert detail(soft.background) < detail(sharp.background)
+    assert detail(soft.fgs[0]) > 0.5 * detail(sharp.fgs[0])
+    assert np.array_equal(
+        np.rint(np.concatenate([soft.alphas, soft.alpha_bg[None]]) * 255).sum(0) == 255, soft.alpha_bg > -1
+    )
