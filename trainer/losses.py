@@ -1,4 +1,4 @@
-"""The matting loss (paper section 3.4): its four terms and one more, pure functions on tri-mattes, their sum, and where an edge counts.
+"""The matting loss (paper section 3.4): its four terms and one more, their sum, and where an edge counts.
 
 Shapes: prediction and truth (N, 3, H, W), tri-axis target, reference, background; weight (N, 1, H, W), ≥ 0. Every term
 sums over the tri-axis and is normalised by the sum of the weights.

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dataloader.dataset import stage_transforms
+from dataloader.dataset import select_subset, training_transforms
 from dataloader.faults import MaskFaults, as_grid, as_polygon, erase_part, paste_piece
 from dataloader.transforms import Scene
 from tests.dataloader.test_composed_scenes import data  # noqa: F401
@@ -85,9 +85,12 @@ def test_each_probability_is_that_of_its_own_fault(key):
 
 
 def test_faults_are_drawn_where_asked_for_alone(data):  # noqa: F811
-    assert not any(isinstance(t, MaskFaults) for t in stage_transforms(data(), stage=1))
-    found = [t for t in stage_transforms(data(mask_polygon_prob=0.3), stage=1) if isinstance(t, MaskFaults)]
+    assert not any(isinstance(t, MaskFaults) for t in training_transforms(data(), select=select_subset))
+    found = [
+        t for t in training_transforms(data(mask_polygon_prob=0.3), select=select_subset) if isinstance(t, MaskFaults)
+    ]
     assert found == [MaskFaults(polygon=0.3)]
     assert not any(
-        isinstance(t, MaskFaults) for t in stage_transforms(data(mask_polygon_prob=0.3, augmentation=False), stage=1)
+        isinstance(t, MaskFaults)
+        for t in training_transforms(data(mask_polygon_prob=0.3, augmentation=False), select=select_subset)
     )

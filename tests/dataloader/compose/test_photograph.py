@@ -14,7 +14,7 @@ from dataloader.compose.compose import ComposeParams, Cutout
 from dataloader.compose.layout import LayoutError
 from dataloader.compose.photograph import compose_on_photograph
 from dataloader.compose.sources import find_photographs
-from dataloader.dataset import build_train_dataset
+from dataloader.dataset import build_train_dataset, select_subset
 from dataloader.scenes import composed_scenes
 from misc.errors import InputError
 from misc.images import write_image
@@ -122,11 +122,11 @@ def test_a_share_of_the_scenes_are_photographs(folder):
 
 
 def test_samples_know_where_nothing_is_to_be_learnt(folder):
-    dataset = build_train_dataset(section(folder, photo_share=1.0), stage=1, seed=0)
+    dataset = build_train_dataset(section(folder, photo_share=1.0), select=select_subset, seed=0)
     samples = [dataset.sample(index, epoch=epoch) for index in range(8) for epoch in range(3)]
     assert all(sample.known.shape == (64, 64) for sample in samples)
     assert 0.3 < np.mean([sample.known.mean() for sample in samples]) < 1
-    plain = build_train_dataset(section(folder, photo_share=0.0), stage=1, seed=0).sample(0, epoch=0)
+    plain = build_train_dataset(section(folder, photo_share=0.0), select=select_subset, seed=0).sample(0, epoch=0)
     batch = collate([samples[0], plain])
     assert np.array_equal(batch.known[0, 0], samples[0].known)
     assert batch.known[1].min() == 1
