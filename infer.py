@@ -55,7 +55,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         description="Mattes of people from photographs and rough masks.",
-        epilog="Exit status: 0 all done; 1 some photographs failed and are named; 2 nothing could be done.",
+        epilog="A setting that no option gives comes from KEY=VALUE, else from the experiment file where that has it, "
+        "else from the checkpoint. Exit status: 0 all done; 1 some photographs failed and are named; 2 nothing could "
+        "be done.",
     )
     add = parser.add_argument
     add("--config", help="experiment file; what it names goes before what the checkpoint was made for")
