@@ -24,6 +24,7 @@ from misc.overlap import overlapped
 from networks.checkpoint import SETTING_KEYS, WIDTH_KEY, network_from_checkpoint
 from networks.predictor import DEFAULT_MARGIN, SHIPPED, Predictor
 from networks.refiner import check_share
+from networks.scale import SCALES
 
 __all__ = ["Predictor"]
 
@@ -72,6 +73,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=int,
         default=MASK_THRESHOLD,
         help=f"a mask is foreground from this grey value on (default {MASK_THRESHOLD})",
+    )
+    add(
+        "--scale",
+        choices=SCALES,
+        help="what is brought to a set size for the network: the whole photograph, as published, or each person "
+        "(default: what the checkpoint was made for)",
+    )
+    add(
+        "--detail",
+        action=argparse.BooleanOptionalAction,
+        help="detail of the photograph at its full size, where hair is (default: what the checkpoint was made for)",
     )
     add("--max-side", type=int, default=1280, help="longer side in the network, pixels; 0 = no limit (default 1280)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:<index> or mps (default auto)")
@@ -163,6 +175,8 @@ def build_predictor(options: argparse.Namespace) -> Predictor:
     return Predictor(
         network_from_checkpoint(options.checkpoint, named=named),
         device=options.device,
+        scale=options.scale,
+        detail=options.detail,
         max_side=options.max_side,
         refine_iterations=options.refine_iterations,
         refine_share=options.refine_share,

@@ -45,6 +45,7 @@ _CHOICES: dict[str, Sequence[Any]] = {
     "model.arch.encoder": ("res_shortcut_encoder_29",),
     "model.arch.decoder": ("res_shortcut_decoder_22_3ch",),
     "model.arch.refiner": ("multi_inst_refiner", ""),
+    "model.scale": ("photograph", "person"),
     "data.source": ("files", "compose"),
     "data.split": ("train", "all"),
     "data.compose_masks": ("detector", "none"),

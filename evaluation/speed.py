@@ -58,7 +58,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "+ only where read": {"fold": True},
     "+ bf16": {"fold": True, "precision": "bf16"},
     "+ bf16, --roi": {"fold": True, "precision": "bf16", "roi": True},
+    "--scale person --detail": {"fold": True, "scale": "person", "detail": True},
 }
+PUBLISHED = {"scale": "photograph", "detail": False}  # of the rows that do not say otherwise
 
 
 def scene(people: int, *, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +157,9 @@ def costly_network(image: np.ndarray, masks: np.ndarray, *, width: float = 1.0) 
 def build(name: str, network: InstMatt, options: argparse.Namespace) -> Any:
     """The predictor of a row."""
 
-    return Predictor(network, device=options.device, max_side=options.max_side, batch_size=1, **VARIANTS[name])
+    return Predictor(
+        network, device=options.device, max_side=options.max_side, batch_size=1, **(PUBLISHED | VARIANTS[name])
+    )
 
 
 def measure(network: InstMatt, people: int, options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -33,6 +33,7 @@ from networks.checkpoint import (
 )
 from networks.instmatt import InstMatt
 from networks.refiner import check_share
+from networks.scale import SCALES
 
 LARGEST_HALF = 6.0e4  # weights above this do not fit into half precision
 
@@ -116,6 +117,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         action=argparse.BooleanOptionalAction,
         help="store this as model.drop_far: see infer.py --drop-far",
     )
+    parser.add_argument("--scale", choices=SCALES, help="store this as model.scale: see infer.py --scale")
+    parser.add_argument(
+        "--detail", action=argparse.BooleanOptionalAction, help="store this as model.detail: see infer.py --detail"
+    )
     return parser.parse_args(arguments)
 
 
@@ -133,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_below(options.clean_below)
     if options.refine_share is not None:
         check_share(options.refine_share)
-    for name in ("clean_below", "refine_share", "drop_far"):
+    for name in ("clean_below", "refine_share", "drop_far", "scale", "detail"):
         if (value := getattr(options, name)) is not None:
             config.setdefault("model", {})[name] = value
     write_checkpoint(

@@ -180,6 +180,7 @@ class FoldedInstMatt(nn.Module):
         self.width, self.self_refine_widths = network.width, network.self_refine_widths
         self.mutual_guidance = network.mutual_guidance
         self.clean_below, self.drop_far = network.clean_below, network.drop_far
+        self.scale, self.detail = network.scale, network.detail
         self.refine_iterations, self.refine_share = network.refine_iterations, network.refine_share
         self.stem = self._stem(encoder)
         self.conv3 = FoldedConv(encoder.conv3, encoder.bn3, slope=RELU)

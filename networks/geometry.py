@@ -19,11 +19,14 @@ class Geometry:
         original: of the file.
         resized: after limiting the longer side.
         padded: after the reflected rim; multiples of 32.
+        smooth: what becomes smaller is averaged over all its pixels; else, as published, photographs and mattes are
+            resized bilinearly and masks take the nearest pixel.
     """
 
     original: tuple[int, int]
     resized: tuple[int, int]
     padded: tuple[int, int]
+    smooth: bool = False
 
     @classmethod
     def plan(cls, height: int, width: int, *, max_side: int) -> Geometry:
@@ -32,39 +35,70 @@ class Geometry:
         resized = (height, width)
         if ratio < 1:
             resized = (max(1, int(height * ratio)), max(1, int(width * ratio)))
-        padded = tuple(-(-(side + 2 * PADDING) // STRIDE) * STRIDE for side in resized)
-        return cls((height, width), resized, (padded[0], padded[1]))
+        return cls((height, width), resized, _padded(resized))
+
+    @classmethod
+    def to_size(cls, original: tuple[int, int], resized: tuple[int, int]) -> Geometry:
+        """Sizes of a part of a photograph that is brought to a given size, larger or smaller."""
+        return cls(original, resized, _padded(resized), smooth=True)
 
     def forward(self, image: np.ndarray, *, nearest: bool = False) -> np.ndarray:
         """Resize and pad.
 
         Args:
-            image: (H, W) or (H, W, C), of the original size.
-            nearest: for masks; photographs are resized bilinearly.
+            image: (H, W) or (H, W, C) uint8, of the original size.
+            nearest: for masks, (H, W), 0 or 1.
         """
-        if self.resized != self.original:
-            interpolation = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
-            image = cv2.resize(image, self.resized[::-1], interpolation=interpolation)
+        return self.pad(self.resize_mask(image) if nearest else self.resize(image))
+
+    def resize(self, image: np.ndarray) -> np.ndarray:
+        """A photograph, (H, W, C) uint8, of the original size, in the resized one."""
+        return _resize(image, self.resized, smooth=self.smooth)
+
+    def resize_mask(self, mask: np.ndarray) -> np.ndarray:
+        """A mask, (H, W) uint8, 0 or 1, of the original size, in the resized one."""
+        if self.resized == self.original:
+            return mask
+        if not self.smooth:
+            return cv2.resize(mask, self.resized[::-1], interpolation=cv2.INTER_NEAREST)
+        covered = _resize(mask * np.uint8(255), self.resized, smooth=True)
+        return (covered > min(127, covered.max() // 2)).astype(np.uint8)  # not empty, unless it was
+
+    def pad(self, image: np.ndarray) -> np.ndarray:
+        """An array of the resized size with its reflected rim."""
         below = self.padded[0] - self.resized[0] - PADDING
         right = self.padded[1] - self.resized[1] - PADDING
         rim = [(PADDING, below), (PADDING, right)] + [(0, 0)] * (image.ndim - 2)
         return np.pad(image, rim, mode="reflect" if min(self.resized) > 1 else "edge")
 
+    def unpad(self, mattes: np.ndarray) -> np.ndarray:
+        """Mattes (K, H, W) of the padded size without the rim, as a new array."""
+        height, width = self.resized
+        return np.ascontiguousarray(mattes[:, PADDING : PADDING + height, PADDING : PADDING + width])
+
     def inverse(self, mattes: np.ndarray) -> np.ndarray:
-        """Crop and resize mattes back.
+        """Resize mattes back.
 
         Args:
-            mattes: (K, H, W) of the padded size, uint8 or float32.
+            mattes: (K, H, W) of the resized size, uint8 or float32.
 
         Returns:
             (K, H, W) of the original size and the same type.
         """
-        height, width = self.resized
-        cropped = mattes[:, PADDING : PADDING + height, PADDING : PADDING + width]
-        if self.resized == self.original:
-            return np.ascontiguousarray(cropped)
-        size = self.original[::-1]
-        return np.stack([cv2.resize(matte, size, interpolation=cv2.INTER_LINEAR) for matte in cropped])
+        return np.stack([_resize(matte, self.original, smooth=self.smooth) for matte in mattes])
+
+
+def _padded(size: tuple[int, int]) -> tuple[int, int]:
+    height, width = (-(-(side + 2 * PADDING) // STRIDE) * STRIDE for side in size)
+    return height, width
+
+
+def _resize(array: np.ndarray, size: tuple[int, int], *, smooth: bool) -> np.ndarray:
+    """(H, W) or (H, W, C) to a (height, width)."""
+    if array.shape[:2] == size:
+        return array
+    smaller = size[0] * size[1] < array.shape[0] * array.shape[1]
+    return cv2.resize(array, size[::-1], interpolation=cv2.INTER_AREA if smooth and smaller else cv2.INTER_LINEAR)
 
 
 def region_of_interest(mask: np.ndarray, *, margin: float = 0.25, least: int = 64) -> tuple[int, int, int, int]:

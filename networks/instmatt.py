@@ -25,6 +25,8 @@ SETTINGS = (
     "refine_share",
     "clean_below",
     "drop_far",
+    "scale",
+    "detail",
 )
 
 
@@ -48,6 +50,8 @@ class InstMatt(nn.Module):
             stage 1. 1 as published; the mean of two estimates is often better than either.
         clean_below: what inference does with the mattes by default, see ``misc.cleaning``; 0 = nothing.
         drop_far: whether inference drops pieces far from the mask by default, see ``misc.cleaning``.
+        scale: "photograph" or "person": what inference brings to a set size by default, see ``networks.scale``.
+        detail: whether inference adds detail of the photograph by default, see ``networks.detail``.
         mutual_guidance: ``False`` hides the masks of the others from the network, which is then guided by each target
             alone, the first of the paper's ablations.
     """
@@ -62,6 +66,8 @@ class InstMatt(nn.Module):
         mutual_guidance: bool = True,
         clean_below: float = 0.0,
         drop_far: bool = False,
+        scale: str = "photograph",
+        detail: bool = False,
         refine_iterations: int = 2,
         refine_share: float = 1.0,
     ) -> None:
@@ -69,6 +75,7 @@ class InstMatt(nn.Module):
         self.width = width
         self.mutual_guidance = mutual_guidance
         self.clean_below, self.drop_far = clean_below, drop_far
+        self.scale, self.detail = scale, detail
         self.refine_iterations = refine_iterations
         self.refine_share = refine_share
         self.self_refine_widths = (self_refine_width1, self_refine_width2)

@@ -13,11 +13,13 @@ from misc.errors import InputError
 from misc.images import MASK_THRESHOLD
 from networks.checkpoint import network_from_checkpoint
 from networks.cover import Rect
+from networks.detail import add_detail
 from networks.fold import FoldedInstMatt
 from networks.fold import fold as fold_network
 from networks.geometry import Geometry, region_of_interest
 from networks.guidance import tri_masks, untangle
 from networks.instmatt import InstMatt, normalise
+from networks.scale import Crop, at_most_one, check_scale, plan_crops
 
 BYTES_PER_PIXEL = 160  # of the trunk's activations for one instance in float32, estimated from its layers
 DEFAULT_MARGIN = 0.25  # of a crop round a mask, see ``roi``
@@ -33,7 +35,12 @@ class Predictor:
         checkpoint: a file of stage 1 or 2, published or ours, or a network; by default InstMatt-S, which comes with
             the project.
         device: "auto", "cpu", "cuda", "cuda:<index>" or "mps".
-        max_side: the longer side is reduced to this before the network, pixels; 0 = never.
+        scale: "photograph": the network sees the whole photograph at one scale, as published. "person": it sees
+            crops in which people have the size of those in training, see ``networks.scale``. ``None`` does what the
+            checkpoint was made for.
+        detail: add detail of the photograph at its full size, where hair is, see ``networks.detail``; ``None`` does
+            what the checkpoint was made for.
+        max_side: the longer side of what the network sees at a time is reduced to this, pixels; 0 = never.
         refine_iterations: most iterations of the multi-instance refiner; 0 gives the stage-1 mattes, ``None`` does what
             the checkpoint was made for: 2, as the published loop, unless it says otherwise.
         refine_share: how much of the refined alpha goes into the matte, the rest is that of stage 1; ``None`` does what
@@ -71,6 +78,8 @@ class Predictor:
         checkpoint: str | Path | InstMatt = SHIPPED,
         *,
         device: str | torch.device = "auto",
+        scale: str | None = None,
+        detail: bool | None = None,
         max_side: int = 1280,
         refine_iterations: int | None = None,
         refine_share: float | None = None,
@@ -95,6 +104,8 @@ class Predictor:
             raise InputError("Predictor: roi and precisions other than fp32 need fold=True")
         self.network: InstMatt | FoldedInstMatt
         self.network = fold_network(network.to(self.device), dtype=dtype) if fold else network.to(self.device)
+        self.scale = check_scale(self.network.scale if scale is None else scale)
+        self.detail = self.network.detail if detail is None else detail
         self.max_side = max_side
         self.refine_iterations = self.network.refine_iterations if refine_iterations is None else refine_iterations
         self.refine_share = self.network.refine_share if refine_share is None else refine_share
@@ -114,7 +125,8 @@ class Predictor:
                 once, because the network tells each from the others.
 
         Returns:
-            (K, H, W) float32 in [0, 1], in the order of the masks.
+            (K, H, W) float32 in [0, 1], in the order of the masks. With ``scale`` "person" or with ``detail`` those
+            of a pixel add up to at most 1.
 
         Raises:
             InputError: wrong shapes or types, sizes that differ, or an empty mask.
@@ -122,21 +134,46 @@ class Predictor:
         binary = check_input(image, masks, threshold=self.guidance_threshold)
         if self.untangle_masks:
             binary = untangle(binary)
-        geometry = Geometry.plan(*image.shape[:2], max_side=self.max_side)
-        pixels = to_device(geometry.forward(image), self.device).permute(2, 0, 1).float() / 255
-        small = np.stack([geometry.forward(mask, nearest=True) for mask in binary])
-        # Tri-masks are small integers: as int8 they take a quarter of the memory and of the way to a GPU.
-        guidance = to_device(tri_masks(small).astype(np.int8), self.device)
-        pixels = normalise(pixels)
-        result = self._matte(pixels, guidance, small)
-        if self.flip:
-            result = (result + self._matte(pixels.flip(-1), guidance.flip(-1), small[..., ::-1]).flip(-1)) / 2
-        mattes = geometry.inverse(result.float().cpu().numpy())
-        if self.drop_far:
+        if self.scale == "person":
+            mattes = np.zeros(binary.shape, np.float32)
+            for crop in plan_crops(binary, max_side=self.max_side):
+                _, rows, columns = crop.part.here
+                mattes[list(crop.members), rows, columns] = self._crop(image, binary, crop)
+        else:
+            geometry = Geometry.plan(*image.shape[:2], max_side=self.max_side)
+            mattes = self._part(image, binary, len(binary), geometry)
+        if self.drop_far and self.scale != "person":
             mattes = np.stack([drop_far(*pair) for pair in zip(mattes, binary)])
         if self.clean_below:
             mattes = np.stack([clean_matte(*pair, below=self.clean_below) for pair in zip(mattes, binary)])
+        if self.detail or self.scale == "person":
+            at_most_one(mattes)
         return mattes
+
+    def _crop(self, image: np.ndarray, masks: np.ndarray, crop: Crop) -> np.ndarray:
+        """Mattes of the members of a crop, at the size of that part of the photograph."""
+        part = crop.part.here
+        others = [number for number in range(len(masks)) if number not in crop.members and masks[number][part].any()]
+        here = np.ascontiguousarray(masks[[*crop.members, *others]][part])
+        pixels = np.ascontiguousarray(image[part[1:]])
+        return self._part(pixels, here, len(crop.members), Geometry.to_size(pixels.shape[:2], crop.size))
+
+    def _part(self, image: np.ndarray, masks: np.ndarray, count: int, geometry: Geometry) -> np.ndarray:
+        """Mattes of the first ``count`` people of a photograph or a part of it, at its size; the others guide them."""
+        resized = geometry.resize(image)
+        pixels = normalise(to_device(geometry.pad(resized), self.device).permute(2, 0, 1).float() / 255)
+        small = np.stack([geometry.resize_mask(mask) for mask in masks])
+        padded = np.stack([geometry.pad(mask) for mask in small])
+        # Tri-masks are small integers: as int8 they take a quarter of the memory and of the way to a GPU.
+        guidance = to_device(tri_masks(padded).astype(np.int8)[:count], self.device)
+        padded = padded[:count]
+        result = self._matte(pixels, guidance, padded)
+        if self.flip:
+            result = (result + self._matte(pixels.flip(-1), guidance.flip(-1), padded[..., ::-1]).flip(-1)) / 2
+        mattes = geometry.unpad(result.float().cpu().numpy())
+        if self.drop_far and self.scale == "person":  # the same pieces as at full size, in a fraction of the time
+            mattes = np.stack([drop_far(*pair) for pair in zip(mattes, small)])
+        return add_detail(image, resized, mattes) if self.detail else geometry.inverse(mattes)
 
     def _matte(self, image: torch.Tensor, guidance: torch.Tensor, masks: np.ndarray) -> torch.Tensor:
         """(K, H, W) mattes of the padded size."""

@@ -31,6 +31,8 @@ OTHERS: dict[str, Any] = {
     "refine_share": 0.75,
     "clean_below": 0.125,
     "drop_far": True,
+    "scale": "person",
+    "detail": True,
 }
 Door = Callable[..., infer.Predictor]
 
@@ -105,9 +107,11 @@ def test_every_setting_acts_alone(door: Door, small_checkpoint: Path) -> None:
 def test_options_win_over_all(recording: Path, tmp_path: Path) -> None:
     (tmp_path / "file.toml").write_text(FILE)
     options = ["--refine-share", "1", "--refine-iterations", "0", "--drop-far", "--clean-below", "0.4"]
-    given = ["model.refine_share=0.75", "model.refine_iterations=3", "model.clean_below=0.25"]
+    options += ["--scale", "person", "--detail"]
+    given = ["model.refine_share=0.75", "model.refine_iterations=3", "model.clean_below=0.25", "model.detail=false"]
     settings = settings_of(through_infer(recording, tmp_path / "file.toml", *options, *given))
     expected = {"refine_share": 1, "refine_iterations": 0, "drop_far": True, "clean_below": 0.4}
+    expected |= {"scale": "person", "detail": True}
     assert {name: settings[name] for name in expected} == expected
 
 

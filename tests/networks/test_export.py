@@ -32,7 +32,8 @@ def test_the_small_file_gives_the_same_mattes_and_knows_its_settings(run: Callab
         "raw_state_dict": {name: tensor.clone() for name, tensor in state.items()},
     }
     write_checkpoint(big, {"iter": 7, "stage": 2, "state_dict": state, "config": config, **extra})
-    done = run("-m", "networks.export", big, small, "--clean-below", "0.02", "--refine-share", "0.5", "--drop-far")
+    done = run("-m", "networks.export", big, small, "--clean-below", "0.02", "--refine-share", "0.5", "--drop-far",
+               "--scale", "person", "--detail")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert small.stat().st_size < 0.35 * big.stat().st_size
     exported = read_checkpoint(small)
@@ -44,12 +45,15 @@ def test_the_small_file_gives_the_same_mattes_and_knows_its_settings(run: Callab
     masks = np.zeros((2, 96, 96), np.uint8)
     masks[0, 20:70, 10:50], masks[1, 30:90, 50:90] = 255, 255
     ours, theirs = (
-        Predictor(path, device="cpu", clean_below=0, refine_share=1, drop_far=False)(image, masks)
+        Predictor(path, device="cpu", clean_below=0, refine_share=1, drop_far=False, scale="photograph", detail=False)(
+            image, masks
+        )
         for path in (small, big)
     )
     assert np.abs(ours - theirs).max() < 0.02
     cleaning = Predictor(small, device="cpu")
     assert (cleaning.clean_below, cleaning.refine_share, cleaning.drop_far) == (0.02, 0.5, True)
+    assert (cleaning.scale, cleaning.detail) == ("person", True)
     assert cleaning.network.self_refine_widths == (20, 15)
     assert not ((cleaning(image, masks) > 0) & (cleaning(image, masks) <= 0.02)).any()
 

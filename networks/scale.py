@@ -1,0 +1,148 @@
+"""At what scale the network sees each person: crops round the masks, brought to the size of the people in training.
+
+A network knows hair, fingers and cloth at the sizes that it was trained on. A photograph of 24 megapixels shows them
+larger and a group in the distance smaller, so the photograph's size is the wrong thing to go by: each mask says how
+large its person is. People of like size who are near each other share a crop and its scale, so that they are guided by
+each other's masks and refined together; others get crops of their own. The cost then depends on the people and not on
+the photograph. Not part of the published method, which sees the whole photograph at one scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from misc.errors import InputError
+from networks.cover import Rect
+
+SCALES = ("photograph", "person")  # what is brought to a set size before the network
+TARGET = 440  # longer side of a mask's box in the network, pixels: best of a curve, see the README of this folder
+MOST_ENLARGED = 2.0  # beyond it nothing appears that was not photographed
+MARGIN = 0.25  # round a mask's box, as a share of its longer side: what the mask lacks, and a little background
+LEAST_MARGIN = 32  # the same in pixels of the network
+LIKE = 2.0  # how often the longest box of a crop may hold its shortest
+LARGEST_CROP = 1280 * 853  # pixels of the network: bounds memory and time of one person
+
+
+def check_scale(scale: str) -> str:
+    """The scale, if it is one of ``SCALES``.
+
+    Raises:
+        InputError: it is not.
+    """
+    if scale not in SCALES:
+        raise InputError(f"scale: found {scale!r}, expected {' or '.join(SCALES)}")
+    return scale
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A part of the photograph that goes through the network at one scale.
+
+    Attributes:
+        members: which people are matted here, by their number, rising; every other mask that reaches into the crop
+            guides them.
+        part: of the photograph, pixels.
+        size: (height, width) at which the network sees the part, pixels.
+    """
+
+    members: tuple[int, ...]
+    part: Rect
+    size: tuple[int, int]
+
+
+def box_of(mask: np.ndarray) -> Rect:
+    """The smallest rectangle that holds a mask, (H, W), not empty."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return Rect(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
+def plan_crops(masks: np.ndarray, *, target: float = TARGET, max_side: int = 0) -> list[Crop]:
+    """Choose the crops of a photograph: every person is a member of exactly one.
+
+    Everybody starts alone. Of all pairs of crops that overlap, whose people are of like size and whose union is not
+    too large, the pair that shares most is joined, until none is left.
+
+    Args:
+        masks: (K, H, W), non-zero on the person; none is empty.
+        target: longer side of a person's box in the network, pixels.
+        max_side: longest side of a crop in the network, pixels; 0 = no limit beside that of its area.
+
+    Returns:
+        Crops by their first member.
+    """
+    image = masks.shape[1:]
+    boxes = [box_of(mask) for mask in masks]
+    crops = [_crop((number,), boxes, image=image, target=target) for number in range(len(boxes))]
+    refused: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
+    while True:
+        pairs = [
+            (_share(a.part, b.part), a, b) for a, b in combinations(crops, 2) if (a.members, b.members) not in refused
+        ]
+        share, a, b = max(pairs, key=lambda pair: pair[0], default=(0.0, crops[0], crops[0]))
+        if share <= 0:
+            return [_limited(crop, max_side) for crop in sorted(crops, key=lambda crop: crop.members)]
+        members = tuple(sorted(a.members + b.members))
+        sides = [_side(boxes[number]) for number in members]
+        joined = _crop(members, boxes, image=image, target=target)
+        too_large = joined.size[0] * joined.size[1] > LARGEST_CROP or _limited(joined, max_side) != joined
+        if too_large or max(sides) > LIKE * min(sides):
+            refused.add((a.members, b.members))
+            continue
+        crops = [crop for crop in crops if crop not in (a, b)] + [joined]
+
+
+def _side(box: Rect) -> int:
+    """The longer side of a box."""
+    return max(box.bottom - box.top, box.right - box.left)
+
+
+def _crop(members: tuple[int, ...], boxes: list[Rect], *, image: tuple[int, ...], target: float) -> Crop:
+    """The crop of some people in an image (H, W): their scale is that of the geometric mean of their sizes."""
+    sides = [_side(boxes[number]) for number in members]
+    scale = min(MOST_ENLARGED, target / float(np.exp(np.mean(np.log(sides)))))
+    grown = [
+        boxes[number].grown(int(max(MARGIN * side, LEAST_MARGIN / scale)), *image)
+        for number, side in zip(members, sides)
+    ]
+    part = Rect(
+        min(box.top for box in grown),
+        min(box.left for box in grown),
+        max(box.bottom for box in grown),
+        max(box.right for box in grown),
+    )
+    size = (max(1, round(scale * (part.bottom - part.top))), max(1, round(scale * (part.right - part.left))))
+    return Crop(members, part, size)
+
+
+def _limited(crop: Crop, max_side: int) -> Crop:
+    """The crop, reduced if its longer side in the network is above ``max_side``."""
+    if max(crop.size) <= (max_side or max(crop.size)):
+        return crop
+    ratio = max_side / max(crop.size)
+    return replace(crop, size=(max(1, int(crop.size[0] * ratio)), max(1, int(crop.size[1] * ratio))))
+
+
+def _share(a: Rect, b: Rect) -> float:
+    """What two rectangles have in common, as a share of the smaller one."""
+    common = a.common(b)
+    return 0.0 if common is None else _area(common) / min(_area(a), _area(b))
+
+
+def _area(rect: Rect) -> int:
+    return (rect.bottom - rect.top) * (rect.right - rect.left)
+
+
+def at_most_one(mattes: np.ndarray) -> None:
+    """Make the alphas of all people of a photograph add up to at most 1, in place; the background is the rest.
+
+    Where they add up to more, as at the seam of two crops, each keeps its share.
+
+    Args:
+        mattes: (K, H, W) float32 in [0, 1].
+    """
+    total = mattes.sum(axis=0)
+    rows, columns = np.nonzero(total > 1)
+    mattes[:, rows, columns] /= total[rows, columns]
