@@ -60,7 +60,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "+ bf16, --roi": {"fold": True, "precision": "bf16", "roi": True},
     "--scale person --detail": {"fold": True, "scale": "person", "detail": True},
 }
-PUBLISHED = {"scale": "photograph", "detail": False}  # of the rows that do not say otherwise
+PUBLISHED: dict[str, Any] = {"scale": "photograph", "detail": False}  # of the rows that do not say otherwise
 
 
 def scene(people: int, *, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -157,9 +157,8 @@ def costly_network(image: np.ndarray, masks: np.ndarray, *, width: float = 1.0) 
 def build(name: str, network: InstMatt, options: argparse.Namespace) -> Any:
     """The predictor of a row."""
 
-    return Predictor(
-        network, device=options.device, max_side=options.max_side, batch_size=1, **(PUBLISHED | VARIANTS[name])
-    )
+    switches = PUBLISHED | VARIANTS[name]
+    return Predictor(network, device=options.device, max_side=options.max_side, batch_size=1, **switches)
 
 
 def measure(network: InstMatt, people: int, options: argparse.Namespace) -> list[dict[str, Any]]:
