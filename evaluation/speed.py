@@ -53,7 +53,7 @@ SAMPLE = ROOT / "datasets" / "sample"
 
 # What each row hands to ``infer.Predictor``.
 VARIANTS: dict[str, dict[str, Any]] = {
-    "plain": {"fold": False},
+    "plain": {"fold": False, "tiled": False},
     "folded": {"fold": True, "tiled": False},
     "+ only where read": {"fold": True},
     "+ bf16": {"fold": True, "precision": "bf16"},
@@ -143,11 +143,12 @@ def costly_network(image: np.ndarray, masks: np.ndarray, *, width: float = 1.0) 
     for hook in hooks:
         hook.remove()
     assert network.refiner is not None
+    each: list[torch.Tensor] = []  # the refiner takes one instance after the other
     with torch.no_grad():
-        hook = network.refiner.head.register_forward_pre_hook(lambda _, given: seen.update({0: given[0]}))
+        hook = network.refiner.head.register_forward_pre_hook(lambda _, given: each.append(given[0]))
         network.refiner(pixels[:1], soft, feature)
         hook.remove()
-    _fit(network.refiner.head, seen[0], logits)
+    _fit(network.refiner.head, torch.cat(each), logits)
     return network
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.layers import scaled
+from networks.layers import fold_norm, scaled
 
 
 def _branch(inputs: int, outputs: int, *, kernel: int, dilation: int = 1) -> nn.Conv2d:
@@ -48,3 +48,9 @@ class ASPP(nn.Module):
         pooled = self.relu(self.aspp5_bn(self.aspp5(F.adaptive_avg_pool2d(x, 1))))
         branches.append(F.interpolate(pooled, size=x.shape[-2:], mode="nearest"))
         return self.relu(self.bn2(self.conv2(torch.cat(branches, dim=1))))
+
+    def fold(self) -> None:
+        """See ``networks.fold``."""
+        for number in (1, 2, 3, 4, 5):
+            fold_norm(self, f"aspp{number}", f"aspp{number}_bn")
+        fold_norm(self, "conv2", "bn2")

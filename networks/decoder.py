@@ -7,7 +7,21 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.layers import leaky_relu, scaled, sn_conv, sn_upconv
+from networks.layers import fold_norm, leaky_relu, scaled, sn_conv, sn_upconv
+
+
+class Coarse(NamedTuple):
+    """What the trunk gives for N instances: all that is computed at 1/4 of the size and below.
+
+    Attributes:
+        quarter: (N, 64w, H/4, W/4), the feature that the full-resolution end starts from.
+        logits8: (N, 3, H/8, W/8), of the head at 1/8, see ``to_alpha``.
+        logits4: (N, 3, H/4, W/4), of the head at 1/4.
+    """
+
+    quarter: Tensor
+    logits8: Tensor
+    logits4: Tensor
 
 
 class TriMattes(NamedTuple):
@@ -53,7 +67,15 @@ class UpBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         identity = self.upsample(x)
         x = self.activation(self.bn1(self.conv1(x)))
-        return self.activation(self.bn2(self.conv2(x)) + identity)
+        return self.activation(self.bn2(self.conv2(x)).add_(identity))
+
+    def fold(self) -> None:
+        """See ``networks.fold``. The 1×1 convolution goes first: the same values from a quarter of the work."""
+        fold_norm(self, "conv1", "bn1")
+        fold_norm(self, "conv2", "bn2")
+        fold_norm(self.upsample, "1", "2")
+        enlarge, project, _ = self.upsample
+        self.upsample = nn.Sequential(project, enlarge)
 
 
 class PlainBlock(nn.Module):
@@ -70,24 +92,37 @@ class PlainBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.activation(self.bn1(self.conv1(x)))
-        return self.activation(self.bn2(self.conv2(y)) + x)
+        return self.activation(self.bn2(self.conv2(y)).add_(x))
+
+    def fold(self) -> None:
+        """See ``networks.fold``."""
+        fold_norm(self, "conv1", "bn1")
+        fold_norm(self, "conv2", "bn2")
 
 
 def _layer(inputs: int, outputs: int, *, blocks: int) -> nn.Sequential:
     return nn.Sequential(UpBlock(inputs, outputs), *(PlainBlock(outputs) for _ in range(blocks - 1)))
 
 
-def _head(inputs: int, inner: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, inner, 3, padding=1, bias=False),
-        nn.BatchNorm2d(inner),
-        leaky_relu(),
-        nn.Conv2d(inner, 3, 3, padding=1),
-    )
+class Head(nn.Sequential):
+    """From a feature to the three logits of a tri-matte, see ``to_alpha``."""
+
+    def __init__(self, inputs: int, inner: int) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, inner, 3, padding=1, bias=False),
+            nn.BatchNorm2d(inner),
+            leaky_relu(),
+            nn.Conv2d(inner, 3, 3, padding=1),
+        )
+
+    def fold(self) -> None:
+        """See ``networks.fold``."""
+        fold_norm(self, "0", "1")
 
 
 def to_alpha(logits: Tensor, *, scale: int = 1) -> Tensor:
-    """Logits of a head, enlarged bilinearly, to alpha in [0, 1]: (tanh + 1) / 2."""
+    """Logits of a head, enlarged bilinearly, to alpha in [0, 1], float32: (tanh + 1) / 2."""
+    logits = logits.float()  # alphas are exact to a grey level and more, whatever the network computes in
     if scale > 1:
         logits = F.interpolate(logits, scale_factor=scale, mode="bilinear", align_corners=False)
     return (logits.tanh() + 1) / 2
@@ -110,22 +145,28 @@ class Decoder(nn.Module):
         self.conv1 = sn_upconv(c32, c32)
         self.bn1 = nn.BatchNorm2d(c32)
         self.activation = leaky_relu()
-        self.refine_OS1 = _head(c32, c32)
-        self.refine_OS4 = _head(c64, c32)
-        self.refine_OS8 = _head(c128, c32)
+        self.refine_OS1 = Head(c32, c32)
+        self.refine_OS4 = Head(c64, c32)
+        self.refine_OS8 = Head(c128, c32)
 
-    def forward(self, code: Tensor, skips: list[Tensor]) -> TriMattes:
-        """Decode.
+    def forward(self, code: Tensor, skips: list[Tensor]) -> Coarse:
+        """Decode up to 1/4.
 
         Args:
             code: (N, 512w, H/32, W/32).
-            skips: five features at 1/1, 1/2, 1/4, 1/8 and 1/16, as the encoder returns them.
+            skips: three features at 1/4, 1/8 and 1/16, as the encoder returns them.
         """
-        x = self.layer1(code) + skips[4]
-        x = self.layer2(x) + skips[3]
-        os8 = to_alpha(self.refine_OS8(x), scale=8)
-        x = self.layer3(x) + skips[2]
-        os4 = to_alpha(self.refine_OS4(x), scale=4)
-        x = self.layer4(x) + skips[1]
-        feature = self.activation(self.bn1(self.conv1(x))) + skips[0]
-        return TriMattes(os8=os8, os4=os4, os1=to_alpha(self.refine_OS1(feature)), feature=feature)
+        quarter, eighth, sixteenth = skips
+        x = self.layer1(code) + sixteenth
+        x = self.layer2(x) + eighth
+        logits8 = self.refine_OS8(x)
+        x = self.layer3(x) + quarter
+        return Coarse(x, logits8, self.refine_OS4(x))
+
+    def enlarge(self, half: Tensor) -> Tensor:
+        """The last step up: (N, 32w, H/2, W/2) → (N, 32w, H, W)."""
+        return self.activation(self.bn1(self.conv1(half)))
+
+    def fold(self) -> None:
+        """See ``networks.fold``."""
+        fold_norm(self, "conv1", "bn1")

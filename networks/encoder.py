@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from networks.layers import scaled, sn_conv
+from networks.layers import fold_norm, fold_norm_behind_relu, scaled, sn_conv
 
 
 class ResidualBlock(nn.Module):
@@ -28,7 +28,14 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         identity = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
-        return self.relu(self.bn2(self.conv2(x)) + identity)
+        return self.relu(self.bn2(self.conv2(x)).add_(identity))
+
+    def fold(self) -> None:
+        """See ``networks.fold``."""
+        fold_norm(self, "conv1", "bn1")
+        fold_norm(self, "conv2", "bn2")
+        if self.downsample is not None:
+            fold_norm(self.downsample, "1", "2")
 
 
 def _stage(inputs: int, outputs: int, *, blocks: int, stride: int) -> nn.Sequential:
@@ -36,15 +43,23 @@ def _stage(inputs: int, outputs: int, *, blocks: int, stride: int) -> nn.Sequent
     return nn.Sequential(first, *(ResidualBlock(outputs, outputs) for _ in range(blocks - 1)))
 
 
-def _skip(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        sn_conv(inputs, outputs),
-        nn.ReLU(inplace=True),
-        nn.BatchNorm2d(outputs),
-        sn_conv(outputs, outputs),
-        nn.ReLU(inplace=True),
-        nn.BatchNorm2d(outputs),
-    )
+class Shortcut(nn.Sequential):
+    """Twice conv3×3, ReLU, BN: what the decoder adds at the same scale."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(
+            sn_conv(inputs, outputs),
+            nn.ReLU(inplace=True),
+            nn.BatchNorm2d(outputs),
+            sn_conv(outputs, outputs),
+            nn.ReLU(inplace=True),
+            nn.BatchNorm2d(outputs),
+        )
+
+    def fold(self) -> None:
+        """See ``networks.fold``."""
+        fold_norm_behind_relu(self, 0)
+        fold_norm_behind_relu(self, 3)
 
 
 class Encoder(nn.Module):
@@ -71,26 +86,33 @@ class Encoder(nn.Module):
         self.layer3 = _stage(c128, c256, blocks=4, stride=2)
         self.layer_bottleneck = _stage(c256, c512, blocks=2, stride=2)
         skips = ((self.IN_CHANNELS, c32), (c32, c32), (c64, c64), (c128, c128), (c256, c256))
-        self.shortcut = nn.ModuleList(_skip(inputs, outputs) for inputs, outputs in skips)
+        self.shortcut = nn.ModuleList(Shortcut(inputs, outputs) for inputs, outputs in skips)
         with torch.no_grad():  # guidance fades in: the stem starts blind to it
             stem = dict(self.conv1.named_parameters())["parametrizations.weight.original"]
             stem[:, 3:] = 0
 
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Encode.
+    def stem(self, x: Tensor) -> Tensor:
+        """The first two convolutions: (N, 6, H, W) → (N, 32w, H/2, W/2)."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(x)))
+
+    def forward(self, half: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Encode. The skip branches at 1/1 and 1/2, ``shortcut[0]`` and ``[1]``, are for the end of the network.
 
         Args:
-            x: (N, 6, H, W); H and W multiples of 32.
+            half: (N, 32w, H/2, W/2), of the stem; H and W multiples of 32.
 
         Returns:
-            The code (N, 512w, H/32, W/32) and the five skip features at 1/1, 1/2, 1/4, 1/8 and 1/16.
+            The code (N, 512w, H/32, W/32) and the skip features at 1/4, 1/8 and 1/16.
         """
-        skips = [self.shortcut[0](x)]
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
-        skips.append(self.shortcut[1](x))
-        x = self.relu(self.bn3(self.conv3(x)))
+        x = self.relu(self.bn3(self.conv3(half)))
+        skips = []
         for stage, shortcut in zip((self.layer1, self.layer2, self.layer3), self.shortcut[2:]):
             x = stage(x)
             skips.append(shortcut(x))
         return self.layer_bottleneck(x), skips
+
+    def fold(self) -> None:
+        """See ``networks.fold``."""
+        for number in (1, 2, 3):
+            fold_norm(self, f"conv{number}", f"bn{number}")

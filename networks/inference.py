@@ -1,7 +1,6 @@
 """The way from guidance to mattes for inference: the full-resolution end of the network only where it is read.
 
-Without crops the mattes are those of ``InstMatt.matte``; memory grows with K by the coarse features and the tri-mattes
-only, not by K full-resolution features.
+Memory grows with K by the coarse features and the tri-mattes only, not by K full-resolution features.
 
 Two further savings were measured and left out. The 1/4-scale end (decoder layer3, shortcut.2, its head) takes an eighth
 of the time, and its region with the rim it needs covers more than half of a picture: below 6 % in all. The image half
@@ -11,20 +10,19 @@ six.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from networks.cover import FeatureStore, Rect, cover, touched_cells
-from networks.decoder import to_alpha
-from networks.progressive import evaluation_sizes, unknown_region
+from networks.cover import HALO, FeatureStore, Rect, cover, touched_cells
+from networks.decoder import Coarse, to_alpha
+from networks.instmatt import InstMatt, check_size
+from networks.layers import scaled
+from networks.progressive import evaluation_sizes, fuse
 from networks.refiner import refine
-
-if TYPE_CHECKING:
-    from networks.fold import FoldedInstMatt
 
 FEATURE_BUDGET = 768 * 2**20  # bytes of full-resolution features kept for the refiner; the rest is computed again
 
@@ -32,36 +30,43 @@ FEATURE_BUDGET = 768 * 2**20  # bytes of full-resolution features kept for the r
 class _Instances:
     """Fused tri-mattes of all instances, where they overruled the coarse ones, and their features on request."""
 
-    def __init__(self, network: FoldedInstMatt, image: Tensor, guidance: Tensor, crops: Sequence[Rect]) -> None:
+    def __init__(
+        self, network: InstMatt, image: Tensor, guidance: Tensor, crops: Sequence[Rect], *, everywhere: bool
+    ) -> None:
         count, _, height, width = guidance.shape
         self.network, self.image, self.guidance, self.crops = network, image, guidance, crops
         self.alpha = torch.zeros((count, 3, height, width), device=image.device)
         self.region = torch.zeros((count, height, width), dtype=torch.bool, device=image.device)
         self.stores: list[FeatureStore] = []
-        self.budget = [FEATURE_BUDGET]
+        self.everywhere = everywhere
+        self.budget = [sys.maxsize if everywhere else FEATURE_BUDGET]
 
-    def add(self, quarter: Tensor, logits8: Tensor, logits4: Tensor) -> None:
-        """Fuse the next instance; arguments as in ``Coarse``, without the first axis."""
-        number = len(self.stores)
+    def add(self, coarse: Coarse) -> None:
+        """Fuse the next instance, given what the trunk made of its crop (N = 1)."""
+        network, number = self.network, len(self.stores)
         here = self.crops[number].here
-        image, guidance = self.image[here], self.guidance[number][here]
+        image, guidance = self.image[here], self.guidance[number : number + 1][here]
         height, width = image.shape[-2:]
 
         def compute(rect: Rect) -> tuple[Tensor, Rect]:
-            return self.network.part(image, guidance, quarter, rect)
+            """See ``FeatureStore``: the rim is as wide as the heads need and more, its outer part is of no use."""
+            grown = rect.grown(HALO, height, width)
+            x = network.stack(image[grown.here], guidance[grown.here])
+            quarter = coarse.quarter[Rect(*(edge // 4 for edge in grown)).here]
+            return network.end(x, network.stem(x), quarter), rect.within(grown)
+
+        def finest(region: Tensor) -> Iterator[tuple[Rect, Tensor]]:
+            """See ``networks.progressive.fuse``."""
+            whole = [Rect(0, 0, height, width)]
+            for rect in whole if self.everywhere else cover(touched_cells(region[0, 0]), height=height, width=width):
+                feature, inner = store.add(rect)
+                yield rect, to_alpha(network.decoder.refine_OS1(feature)[inner.here])
 
         store = FeatureStore(compute, height=height, width=width, budget=self.budget)
-        sizes4, sizes1 = evaluation_sizes(*self.network.self_refine_widths)
-        alpha = to_alpha(logits8[None].float(), scale=8)
-        region4 = unknown_region(alpha, sizes4) > 0
-        alpha = torch.where(region4, to_alpha(logits4[None].float(), scale=4), alpha)
-        region1 = unknown_region(alpha, sizes1)[:, 0] > 0
-        for rect in cover(touched_cells(region1[0]), height=height, width=width):
-            feature, inner = store.add(rect)
-            fine = to_alpha(self.network.head1(feature).float())[inner.here]
-            alpha[rect.here] = torch.where(region1[:, None][rect.here], fine, alpha[rect.here])
+        os8, os4 = to_alpha(coarse.logits8, scale=8), to_alpha(coarse.logits4, scale=4)
+        matte = fuse(os8, os4, finest, *evaluation_sizes(*network.self_refine_widths))
         self.stores.append(store)
-        self.alpha[number][here], self.region[number][here] = alpha[0], region1[0]
+        self.alpha[number][here], self.region[number][here] = matte.alpha[0], matte.region_os1[0, 0] > 0
 
     def fill_outside_crops(self) -> None:
         """Outside its crop an instance is not there; the background is what the others take it for."""
@@ -87,8 +92,7 @@ class _Instances:
         shared = rect.common(crop)
         if shared == rect:
             return self.stores[number].read(rect.within(crop))
-        channels = self.network.last.weight.shape[1]
-        size = (1, channels, rect.bottom - rect.top, rect.right - rect.left)
+        size = (1, scaled(32, self.network.width), rect.bottom - rect.top, rect.right - rect.left)
         out = torch.zeros(size, dtype=self.network.dtype, device=self.image.device)
         out = out.contiguous(memory_format=torch.channels_last)[0]
         if shared is not None:
@@ -96,53 +100,63 @@ class _Instances:
         return out
 
 
-def matte_parts(
-    network: FoldedInstMatt,
+@torch.inference_mode()
+def mattes(
+    network: InstMatt,
     image: Tensor,
     guidance: Tensor,
     *,
-    batch_size: int,
-    refine_iterations: int,
-    refine_share: float,
+    batch_size: int = 1,
+    refine_iterations: int | None = None,
+    refine_share: float | None = None,
     crops: Sequence[Rect] | None = None,
+    everywhere: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Alpha mattes of all instances of one image.
 
     Args:
-        network: folded.
+        network: in evaluation mode, folded (see ``networks.fold``, faster) or not.
         image: (3, H, W), normalised; H and W multiples of 32.
         guidance: (K, 3, H, W), tri-masks of any type.
         batch_size: instances per forward pass of the trunk; only instances with one crop go together.
-        refine_iterations: most iterations of the refiner; 0 leaves it out.
-        refine_share: of the refined alpha in the result.
+        refine_iterations: most iterations of the refiner; 0 leaves it out, ``None`` is the network's own number.
+        refine_share: of the refined alpha in the result; ``None`` is the network's own.
         crops: a part of the image for each instance, edges multiples of 32. Outside it the instance's alpha is 0, and
             in a window of the refiner only the instances that are seen there exchange features.
+        everywhere: compute the full-resolution end in one rectangle, the whole picture, and the refiner in whole
+            windows: the same mattes, slower, with more memory; for comparison.
 
     Returns:
         alpha (K, H, W) float32 in [0, 1], and the fused stage-1 alpha of the same shape.
+
+    Raises:
+        ValueError: H or W is no multiple of 32.
     """
+    check_size(image)
     count, _, height, width = guidance.shape
-    whole = Rect(0, 0, height, width)
-    chosen = [whole] * count if crops is None else list(crops)
-    instances = _Instances(network, image, guidance, chosen)
+    chosen = [Rect(0, 0, height, width)] * count if crops is None else list(crops)
+    instances = _Instances(network, image, guidance, chosen, everywhere=everywhere)
     for crop, group in groupby(range(count), key=chosen.__getitem__):
         numbers = list(group)
         for start in range(0, len(numbers), batch_size):
             chunk = guidance[numbers[start : start + batch_size]][crop.here]
-            for parts in zip(*network.coarse(network.stack(image[crop.here], chunk))):
-                instances.add(*parts)
+            coarse = network.trunk(network.stem(network.stack(image[crop.here], chunk)))
+            for parts in zip(*(tensor.split(1) for tensor in coarse)):
+                instances.add(Coarse(*parts))
     if crops is not None:
         instances.fill_outside_crops()
     stage1 = instances.alpha[:, 0].clone()
-    if network.refiner is None or refine_iterations < 1:
+    iterations = network.refine_iterations if refine_iterations is None else refine_iterations
+    if network.refiner is None or iterations < 1:
         return stage1, stage1
     refined = refine(
         network.refiner,
         image,
         instances.alpha,
         instances,
-        max_iterations=refine_iterations,
+        max_iterations=iterations,
         only_present=crops is not None,
-        regions=instances.region,
+        regions=None if everywhere else instances.region,
     )
-    return torch.where(instances.region, torch.lerp(stage1, refined[:, 0], refine_share), stage1), stage1
+    share = network.refine_share if refine_share is None else refine_share
+    return torch.where(instances.region, torch.lerp(stage1, refined[:, 0], share), stage1), stage1

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from networks.aspp import ASPP
-from networks.decoder import Decoder, TriMattes
+from networks.decoder import Coarse, Decoder, TriMattes, to_alpha
 from networks.encoder import Encoder
 from networks.progressive import FusedMatte, evaluation_sizes, fuse
-from networks.refiner import MultiInstanceRefiner, refine
+from networks.refiner import MultiInstanceRefiner
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -35,6 +35,16 @@ def normalise(image: Tensor) -> Tensor:
     mean = torch.tensor(IMAGENET_MEAN, dtype=image.dtype, device=image.device).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, dtype=image.dtype, device=image.device).view(3, 1, 1)
     return (image - mean) / std
+
+
+def check_size(image: Tensor) -> None:
+    """Refuse a photograph, (…, H, W), that the network cannot halve five times.
+
+    Raises:
+        ValueError: H or W is no multiple of 32.
+    """
+    if image.shape[-2] % STRIDE or image.shape[-1] % STRIDE:
+        raise ValueError(f"image: height and width must be multiples of {STRIDE}, found {tuple(image.shape)}")
 
 
 class InstMatt(nn.Module):
@@ -90,64 +100,75 @@ class InstMatt(nn.Module):
         widths = dict(zip(("self_refine_width1", "self_refine_width2"), self.self_refine_widths))
         return {name: widths[name] if name in widths else getattr(self, name) for name in SETTINGS}
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and features; tri-mattes are float32 in any case."""
+        return next(self.parameters()).dtype
+
+    def stack(self, image: Tensor, guidance: Tensor) -> Tensor:
+        """The network's input.
+
+        Args:
+            image: (1 or N, 3, H, W), normalised.
+            guidance: (N, 3, H, W), tri-masks of any type.
+
+        Returns:
+            (N, 6, H, W), of the network's type.
+        """
+        if not self.mutual_guidance:
+            guidance = torch.cat([guidance[:, :1], torch.zeros_like(guidance[:, 1:])], dim=1)
+        return torch.cat([image.expand(len(guidance), -1, -1, -1), guidance.to(image.dtype)], dim=1).to(self.dtype)
+
+    def stem(self, x: Tensor) -> Tensor:
+        """Down to half of the size: (N, 6, H, W) → (N, 32w, H/2, W/2)."""
+        return self.encoder.stem(x)
+
+    def trunk(self, half: Tensor) -> Coarse:
+        """Down to 1/32 and up to 1/4. ``half``: (N, 32w, H/2, W/2); H and W multiples of 32."""
+        code, skips = self.encoder(half)
+        return self.decoder(self.aspp(code), skips)
+
+    def end(self, x: Tensor, half: Tensor, quarter: Tensor) -> Tensor:
+        """From 1/4 to the full size.
+
+        Works on any part of an image whose edges are multiples of 4; within ``networks.cover.HALO`` pixels of an edge
+        that is not the image's own the values are of no use.
+
+        Args:
+            x: (N, 6, H, W), the input.
+            half: (N, 32w, H/2, W/2), of the stem.
+            quarter: (N, 64w, H/4, W/4), of the trunk.
+
+        Returns:
+            The feature (N, 32w, H, W) that head and refiner read.
+        """
+        up = self.decoder.layer4(quarter)
+        half = self.encoder.shortcut[1](half).add_(up)  # nobody else reads a skip feature: no need of a third tensor
+        up = self.decoder.enlarge(half)
+        return self.encoder.shortcut[0](x).add_(up)
+
     def forward(self, image: Tensor, guidance: Tensor) -> TriMattes:
         """Predict the tri-mattes of N instances at three scales.
 
         Args:
-            image: (N, 3, H, W), normalised; H and W multiples of 32.
+            image: (1 or N, 3, H, W), normalised; H and W multiples of 32.
             guidance: (N, 3, H, W), tri-masks.
 
         Raises:
             ValueError: H or W is no multiple of 32.
         """
-        if image.shape[-2] % STRIDE or image.shape[-1] % STRIDE:
-            raise ValueError(f"image: height and width must be multiples of {STRIDE}, found {tuple(image.shape)}")
-        if not self.mutual_guidance:
-            guidance = torch.cat([guidance[:, :1], torch.zeros_like(guidance[:, 1:])], dim=1)
-        code, skips = self.encoder(torch.cat([image, guidance], dim=1))
-        return self.decoder(self.aspp(code), skips)
+        check_size(image)
+        x = self.stack(image, guidance)
+        half = self.stem(x)
+        quarter, logits8, logits4 = self.trunk(half)
+        feature = self.end(x, half, quarter)
+        return TriMattes(
+            os8=to_alpha(logits8, scale=8),
+            os4=to_alpha(logits4, scale=4),
+            os1=to_alpha(self.decoder.refine_OS1(feature)),
+            feature=feature,
+        )
 
     def fuse(self, prediction: TriMattes) -> FusedMatte:
         """Progressive refinement with the fixed dilations of evaluation."""
-        sizes4, sizes1 = evaluation_sizes(*self.self_refine_widths)
-        return fuse(prediction.os8, prediction.os4, prediction.os1, sizes4, sizes1)
-
-    @torch.inference_mode()
-    def matte(
-        self,
-        image: Tensor,
-        guidance: Tensor,
-        *,
-        batch_size: int = 4,
-        refine_iterations: int | None = None,
-        refine_share: float | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Alpha mattes of all instances of one image; needs evaluation mode.
-
-        Args:
-            image: (3, H, W), normalised; H and W multiples of 32.
-            guidance: (K, 3, H, W), tri-masks.
-            batch_size: instances per forward pass.
-            refine_iterations: most iterations of the refiner; 0 leaves it out, ``None`` is the network's own number.
-            refine_share: of the refined alpha in the result; ``None`` is the network's own.
-
-        Returns:
-            alpha (K, H, W) float32 in [0, 1], and the fused stage-1 alpha of the same shape.
-        """
-        iterations = self.refine_iterations if refine_iterations is None else refine_iterations
-        share = self.refine_share if refine_share is None else refine_share
-        fused, regions, features = [], [], []
-        refining = self.refiner is not None and iterations > 0
-        for chunk in guidance.split(batch_size):
-            prediction = self(image.expand(len(chunk), -1, -1, -1), chunk).full_precision()
-            matte = self.fuse(prediction)
-            fused.append(matte.alpha)
-            if refining:
-                regions.append(matte.region_os1)
-                features.append(prediction.feature)
-        stage1 = torch.cat(fused)
-        if self.refiner is None or not refining:
-            return stage1[:, 0], stage1[:, 0]
-        refined = refine(self.refiner, image, stage1, torch.cat(features), max_iterations=iterations)
-        alpha = torch.where(torch.cat(regions) > 0, torch.lerp(stage1, refined, share), stage1)
-        return alpha[:, 0], stage1[:, 0]
+        return fuse(prediction.os8, prediction.os4, prediction.os1, *evaluation_sizes(*self.self_refine_widths))

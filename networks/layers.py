@@ -1,4 +1,4 @@
-"""Convolutions with spectral normalisation, and the width rule that makes small networks."""
+"""Convolutions with spectral normalisation, folding norms into them, and the width rule that makes small networks."""
 
 from __future__ import annotations
 
@@ -72,3 +72,72 @@ def sn_upconv(inputs: int, outputs: int) -> nn.Module:
 def leaky_relu() -> nn.Module:
     """The decoder's and the refiner's activation."""
     return nn.LeakyReLU(0.2, inplace=True)
+
+
+class ClampChannels(nn.Module):
+    """Clamps each channel between bounds of its own, in place.
+
+    Args:
+        low: (C,), -inf for none.
+        high: (C,), inf for none.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: Tensor, high: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → the same tensor."""
+        rows = x.permute(0, 2, 3, 1)
+        if x.device.type != "cpu" or not rows.is_contiguous():
+            return x.clamp_(self.low.view(1, -1, 1, 1), self.high.view(1, -1, 1, 1))
+        # Row by row, the bounds repeated along the row: broadcasting them pixel by pixel takes several times as long as
+        # all the rest of a small convolution.
+        batch, height, width, channels = rows.shape
+        flat = rows.view(batch * height, width * channels)
+        torch.clamp(flat, self.low.repeat(width), self.high.repeat(width), out=flat)
+        return x
+
+
+def _folded(conv: nn.Module, norm: nn.Module) -> tuple[nn.Module, Tensor, Tensor]:
+    """One convolution for a convolution and its norms in evaluation mode, and scale and shift of the batch norm.
+
+    The layer is new: a copy of a parametrised one shares its class, and with it the parametrisation.
+    """
+    assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d)
+    assert conv.bias is None and norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    shift = norm.bias - norm.running_mean * scale
+    transposed = isinstance(conv, nn.ConvTranspose2d)
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    new = kind(
+        conv.in_channels, conv.out_channels, conv.kernel_size,  # type: ignore[arg-type]
+        stride=conv.stride, padding=conv.padding, dilation=conv.dilation, device="meta",  # type: ignore[arg-type]
+    )  # fmt: skip
+    weight = conv.weight * scale.view((1, -1, 1, 1) if transposed else (-1, 1, 1, 1))  # spectral norm acts on reading
+    new.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    new.bias = nn.Parameter(shift.detach(), requires_grad=False)
+    return new, scale.detach(), shift.detach()
+
+
+def fold_norm(module: nn.Module, conv: str, norm: str) -> None:
+    """Replace a convolution and the batch norm behind it, children of a module, by one convolution with a bias."""
+    folded, _, _ = _folded(getattr(module, conv), getattr(module, norm))
+    setattr(module, conv, folded)
+    setattr(module, norm, nn.Identity())
+
+
+def fold_norm_behind_relu(sequence: nn.Sequential, first: int) -> None:
+    """Replace convolution, ReLU and batch norm, from number ``first`` on, by a convolution and a clamp per channel.
+
+    With scale a and shift b of the norm, a·ReLU(z) + b is max(a·z + b, b) for positive a and min(a·z + b, b) for
+    negative a. (Folding the norm into the following convolution would be wrong at the border, which is padded with 0.)
+    """
+    folded, scale, shift = _folded(sequence[first], sequence[first + 2])
+    infinity = torch.full_like(shift, torch.inf)
+    low, high = torch.where(scale >= 0, shift, -infinity), torch.where(scale <= 0, shift, infinity)
+    sequence[first], sequence[first + 1], sequence[first + 2] = folded, ClampChannels(low, high), nn.Identity()

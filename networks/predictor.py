@@ -11,10 +11,10 @@ from misc.cleaning import clean_matte, drop_far
 from misc.device import free_memory, inference_dtype, select_device, to_device
 from misc.errors import InputError
 from misc.images import MASK_THRESHOLD
+from networks import inference
 from networks.checkpoint import network_from_checkpoint
 from networks.cover import Rect
 from networks.detail import add_detail
-from networks.fold import FoldedInstMatt
 from networks.fold import fold as fold_network
 from networks.geometry import Geometry, region_of_interest
 from networks.guidance import tri_masks, untangle
@@ -51,7 +51,7 @@ class Predictor:
         precision: "fp32", "bf16", "fp16" or "auto", see ``misc.device.inference_dtype``.
         fold: run a folded copy (see ``networks.fold``): the same mattes, faster. By default so for a file and not
             for a network, which is used as it is, put into evaluation mode during a call and back after it: right
-            also while it is being trained. Other precisions than fp32 and ``roi`` need the folded copy.
+            also while it is being trained. Other precisions than fp32 need the folded copy.
         roi: look for each person in a crop round its mask only: several times faster where people are small in the
             picture, and not quite the same mattes.
         tiled: ``False`` computes everything everywhere: the same mattes, slower; to compare with.
@@ -100,9 +100,8 @@ class Predictor:
         network = checkpoint if isinstance(checkpoint, InstMatt) else network_from_checkpoint(checkpoint)
         if fold is None:
             fold = not isinstance(checkpoint, InstMatt)
-        if not fold and (roi or dtype != torch.float32):
-            raise InputError("Predictor: roi and precisions other than fp32 need fold=True")
-        self.network: InstMatt | FoldedInstMatt
+        if not fold and dtype != torch.float32:
+            raise InputError("Predictor: precisions other than fp32 need fold=True")
         self.network = fold_network(network.to(self.device), dtype=dtype) if fold else network.to(self.device)
         self.scale = check_scale(self.network.scale if scale is None else scale)
         self.detail = self.network.detail if detail is None else detail
@@ -177,34 +176,23 @@ class Predictor:
 
     def _matte(self, image: torch.Tensor, guidance: torch.Tensor, masks: np.ndarray) -> torch.Tensor:
         """(K, H, W) mattes of the padded size."""
-        if isinstance(self.network, FoldedInstMatt):
-            crops = None
-            if self.roi:
-                crops = [Rect(*region_of_interest(mask, margin=self.roi_margin)) for mask in masks]
-            mattes, _ = self.network.matte(
+        crops = [Rect(*region_of_interest(mask, margin=self.roi_margin)) for mask in masks] if self.roi else None
+        training = self.network.training
+        self.network.eval()
+        try:
+            alpha, _ = inference.mattes(
+                self.network,
                 image,
                 guidance,
                 batch_size=self._batch_size(*image.shape[-2:]),
                 refine_iterations=self.refine_iterations,
                 refine_share=self.refine_share,
                 crops=crops,
-                tiled=self.tiled,
-            )
-            return mattes
-        training = self.network.training
-        self.network.eval()
-        try:
-            batch_size = self.batch_size or 1
-            mattes, _ = self.network.matte(
-                image,
-                guidance.float(),
-                batch_size=batch_size,
-                refine_iterations=self.refine_iterations,
-                refine_share=self.refine_share,
+                everywhere=not self.tiled,
             )
         finally:
             self.network.train(training)
-        return mattes
+        return alpha
 
     def _batch_size(self, height: int, width: int) -> int:
         if self.batch_size is not None:

@@ -6,6 +6,7 @@ functions on tensors of any device; no state, no parameters.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from networks.cover import Rect
 
 UNDECIDED = (1 / 255, 1 - 1 / 255)
 
@@ -105,18 +108,28 @@ def unknown_region(alpha: Tensor, sizes: int | np.ndarray) -> Tensor:
     return torch.cat(rows).amax(dim=1, keepdim=True)
 
 
-def fuse(os8: Tensor, os4: Tensor, os1: Tensor, sizes4: int | np.ndarray, sizes1: int | np.ndarray) -> FusedMatte:
+def fuse(
+    os8: Tensor,
+    os4: Tensor,
+    os1: Tensor | Callable[[Tensor], Iterable[tuple[Rect, Tensor]]],
+    sizes4: int | np.ndarray,
+    sizes1: int | np.ndarray,
+) -> FusedMatte:
     """alpha ← os8; os4 where that is unknown; os1 where the result still is.
 
     Args:
         os8: (N, 3, H, W) in [0, 1]; os4 and os1 the same.
+        os1: or from ``region_os1`` to rectangles that cover it and the (N, 3, h, w) there, so that nothing else has to
+            be computed.
         sizes4: dilation of the first unknown region, see ``unknown_region``.
         sizes1: dilation of the second.
     """
     region_os4 = unknown_region(os8, sizes4)
     alpha = torch.where(region_os4 > 0, os4, os8)
     region_os1 = unknown_region(alpha, sizes1)
-    alpha = torch.where(region_os1 > 0, os1, alpha)
+    pieces = [(Rect(0, 0, *os8.shape[-2:]), os1)] if isinstance(os1, Tensor) else os1(region_os1)
+    for rect, fine in pieces:
+        alpha[rect.here] = torch.where(region_os1[rect.here] > 0, fine, alpha[rect.here])
     return FusedMatte(alpha, region_os4, region_os1)
 
 

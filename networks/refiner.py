@@ -6,18 +6,16 @@ loop of the latter two, training has one of its own that teaches each iteration 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
+from functools import reduce
 from typing import NamedTuple, Protocol
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from misc.errors import InputError
-from networks.cover import Rect, cover, touched_cells
+from networks.cover import Rect, parts_to_compute
 from networks.decoder import to_alpha
 from networks.layers import leaky_relu, scaled
 
@@ -150,29 +148,55 @@ class MultiInstanceRefiner(nn.Module):
         )
         self.head = nn.Conv2d(features, 3, 3, padding=1)
 
-    def forward(self, image: Tensor, tri_mattes: Tensor, feature: Tensor) -> Tensor:
-        """One exchange inside one window.
+    def forward(
+        self,
+        image: Tensor,
+        tri_mattes: Tensor,
+        feature: Iterable[Tensor],
+        wanted: Sequence[int] | None = None,
+    ) -> Tensor:
+        """One exchange inside one window, one instance after the other: what all of them share is computed once.
+
+        Of t, r and b, the instance's features weighted by its tri-matte, the paper's refiner merges
+        [Σr/(K − 1) − Σt + 2t, Σt + r − t, mean b, image]. That is linear in a part that is the same for all and one,
+        [2t, r − t], that is the instance's own.
 
         Args:
-            image: (1, 3, h, w) or (K, 3, h, w), normalised.
+            image: (1, 3, h, w), normalised.
             tri_mattes: (K, 3, h, w) in [0, 1].
-            feature: (K, 32w, h, w), see ``TriMattes``.
+            feature: (K, 32w, h, w), see ``TriMattes``, or an iterable of the K (32w, h, w), read one by one.
+            wanted: instances to compute; all of them still speak. ``None`` for all.
 
         Returns:
-            (K, 3, h, w), new tri-mattes in [0, 1].
+            (len(wanted), 3, h, w) float32, new tri-mattes in [0, 1].
         """
         count = len(tri_mattes)
-        weighted = (tri_mattes[:, :, None] * feature[:, None]).flatten(1, 2)
-        target, reference, background = self.split(weighted).chunk(3, dim=1)
-        all_targets = target.sum(dim=0, keepdim=True)
-        all_references = reference.sum(dim=0, keepdim=True)
-        exchanged = [
-            all_references / max(count - 1, 1) - all_targets + 2 * target,
-            all_targets - target + reference,
-            background.mean(dim=0, keepdim=True).expand_as(background),
-            image.to(target.dtype).expand(count, -1, -1, -1),
+        mattes = tri_mattes.to(self.split.weight.dtype)
+        terms = tuple(zip(*(self._weighted(*pair) for pair in zip(mattes, feature))))
+        targets, references, _ = terms
+        all_targets, all_references, all_backgrounds = (reduce(torch.add, each) for each in terms)
+        shared = [
+            all_references / max(count - 1, 1) - all_targets,
+            all_targets,
+            all_backgrounds / count,
+            image.to(all_targets.dtype),
         ]
-        return to_alpha(self.head(self.merge(torch.cat(exchanged, dim=1))))
+        first, activation, second = self.merge
+        assert isinstance(first, nn.Conv2d)
+        common = first(torch.cat(shared, dim=1))
+        own_weight = first.weight[:, : 2 * all_targets.shape[1]]
+        refined = []
+        for n in range(count) if wanted is None else wanted:
+            own = torch.cat([2 * targets[n], references[n] - targets[n]], dim=1)
+            x = F.conv2d(own, own_weight, padding=1).add_(common)
+            refined.append(to_alpha(self.head(second(activation(x)))))
+        return torch.cat(refined) if refined else tri_mattes[:0].float()
+
+    def _weighted(self, matte: Tensor, feature: Tensor) -> list[Tensor]:
+        """t, r and b of one instance, (1, 16w, h, w) each, of its (3, h, w) and (32w, h, w)."""
+        assert self.split.bias is not None
+        weights, biases = self.split.weight.chunk(3), self.split.bias.chunk(3)
+        return [F.conv2d((feature * m)[None], w, b, padding=1) for m, w, b in zip(matte, weights, biases)]
 
 
 def inner_slices(window: Window) -> tuple[slice, slice]:
@@ -193,8 +217,6 @@ def refine_window(
 
 
 REACH = 4  # receptive field of the refiner to each side, pixels; less than BORDER
-# Of the rectangles computed in a window, pixels: see ``networks.cover.cover``; measured on two CPU cores.
-PART_CELL, PART_STEP, PART_LARGEST = 16, 1300, 192
 
 
 class FeatureReader(Protocol):
@@ -207,8 +229,20 @@ class FeatureReader(Protocol):
         """These rectangles will be read: compute them together, which takes less than one by one."""
 
 
+class _Given(NamedTuple):
+    """Features that are all there."""
+
+    feature: Tensor
+
+    def read(self, number: int, rect: Rect) -> Tensor:
+        return self.feature[number][rect.here]
+
+    def prepare(self, number: int, rects: Sequence[Rect]) -> None:
+        pass
+
+
 def refine(
-    refiner: nn.Module,
+    refiner: MultiInstanceRefiner,
     image: Tensor,
     tri_mattes: Tensor,
     feature: Tensor | FeatureReader,
@@ -223,7 +257,7 @@ def refine(
     sees what an earlier one wrote. An instance that changes by at most 0.01 is not updated again.
 
     Args:
-        refiner: a ``MultiInstanceRefiner`` with a tensor of features, a ``FoldedRefiner`` with either.
+        refiner: in evaluation mode.
         image: (3, H, W), normalised.
         tri_mattes: (K, 3, H, W), fused predictions of the base network.
         feature: (K, 32w, H, W), or computed on request.
@@ -243,91 +277,25 @@ def refine(
         return result
     windows = choose_windows(disagreement(tri_mattes), side)
     members = [_members(window, tri_mattes, kept, only_present=only_present) for window in windows]
-    plan = _parts_to_compute(windows, regions, iterations=max_iterations)
-    if not isinstance(feature, Tensor):
-        for number in kept:
-            taking_part = [number in present for present in members]
-            rects = (rect for parts in plan for rect in _read_rects(windows, parts, taking_part, height, width))
-            feature.prepare(number, list(rects))
+    inner = [Rect(w.top + BORDER, w.left + BORDER, w.bottom - BORDER, w.right - BORDER) for w in windows]
+    plan = parts_to_compute(inner, regions, reach=REACH, iterations=max_iterations)
+    reader = _Given(feature) if isinstance(feature, Tensor) else feature
+    for number in kept:
+        read = [parts for iteration in plan for parts, present in zip(iteration, members) if number in present]
+        reader.prepare(number, [part.grown(REACH, height, width) for parts in read for part in parts])
     moving = set(kept)
     for iteration, parts in enumerate(plan, start=1):
         before = result[:, 0].clone() if iteration < max_iterations else None
-        for window, present, here in zip(windows, members, parts):
+        for present, here in zip(members, parts):
             wanted = [place for place, number in enumerate(present) if number in moving]
             if wanted and here:
-                _refine_parts(refiner, window, here, image, result, feature, present, wanted)
+                _refine_parts(refiner, here, image, result, reader, present, wanted)
         if before is None:  # nobody asks any more who still moves
             break
         moving = {number for number in moving if (result[number, 0] - before[number]).abs().max() > CONVERGED}
         if not moving:
             break
     return result
-
-
-def _parts_to_compute(windows: list[Window], regions: Tensor | None, *, iterations: int) -> list[list[list[Rect]]]:
-    """For each iteration and window the rectangles to compute: all but the rim, or what the result in a region needs.
-
-    What is needed is followed from the last window of the last iteration back to the first of the first: a value that
-    is read there comes from values within the receptive field, whoever wrote them.
-    """
-    inner = [Rect(w.top + BORDER, w.left + BORDER, w.bottom - BORDER, w.right - BORDER) for w in windows]
-    if regions is None:
-        return [[[rect] for rect in inner]] * iterations
-    field = np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)
-    needed: np.ndarray = regions.any(dim=0).cpu().numpy().astype(np.uint8)
-    height, width = needed.shape
-    plan: list[list[list[Rect]]] = []
-    for _ in range(iterations):
-        # An instance that no longer moves keeps what it had before this iteration, so what is needed stays needed for
-        # the iteration before; within one, the last window to write a pixel decides.
-        current = needed.copy()
-        parts = []
-        for rect in reversed(inner):
-            written = current[rect.here].copy()
-            parts.append([part.moved(rect.top, rect.left) for part in _tight_cover(written)])
-            current[rect.here] = 0
-            around = rect.grown(REACH, height, width)
-            read = np.zeros((around.bottom - around.top, around.right - around.left), np.uint8)
-            read[rect.within(around).here] = written
-            reached = cv2.dilate(read, field)
-            current[around.here] |= reached
-            needed[around.here] |= reached
-        plan.append(parts[::-1])
-    return plan[::-1]
-
-
-def _tight_cover(mask: np.ndarray) -> list[Rect]:
-    """Rectangles round all that is set in a mask, (h, w) uint8."""
-    cells = touched_cells(torch.from_numpy(mask), PART_CELL)
-    height, width = mask.shape
-    rough = cover(cells, height=height, width=width, cell=PART_CELL, rim=REACH, step=PART_STEP, largest=PART_LARGEST)
-    return [_shrunk(rect, mask) for rect in rough]
-
-
-def _shrunk(rect: Rect, mask: np.ndarray) -> Rect:
-    """The smallest rectangle round what is set within a rectangle."""
-    rows = np.flatnonzero(mask[rect.here].any(axis=1))
-    columns = np.flatnonzero(mask[rect.here].any(axis=0))
-    corner = (rect.top + int(rows[0]), rect.left + int(columns[0]))
-    return Rect(*corner, rect.top + int(rows[-1]) + 1, rect.left + int(columns[-1]) + 1)
-
-
-def _read_rect(window: Window, part: Rect, height: int, width: int) -> Rect:
-    """What is read for a part: the window, or no more than the part needs."""
-    whole = part.bottom - part.top == part.right - part.left == window.bottom - window.top - 2 * BORDER
-    return part.grown(BORDER if whole else REACH, height, width)
-
-
-def _read_rects(
-    windows: list[Window], parts: list[list[Rect]], taking_part: list[bool], height: int, width: int
-) -> list[Rect]:
-    """What an instance reads in one iteration, which takes part in some of the windows."""
-    return [
-        _read_rect(window, part, height, width)
-        for window, here, present in zip(windows, parts, taking_part)
-        for part in here
-        if present
-    ]
 
 
 def _members(window: Window, tri_mattes: Tensor, kept: list[int], *, only_present: bool) -> list[int]:
@@ -340,31 +308,21 @@ def _members(window: Window, tri_mattes: Tensor, kept: list[int], *, only_presen
 
 
 def _refine_parts(
-    refiner: nn.Module,
-    window: Window,
+    refiner: MultiInstanceRefiner,
     parts: list[Rect],
     image: Tensor,
     tri_mattes: Tensor,
-    feature: Tensor | FeatureReader,
+    reader: FeatureReader,
     members: list[int],
     wanted: list[int],
 ) -> None:
     """Refine the wanted among the members of a window, in place; all parts read what was there before."""
     updates = []
     for part in parts:
-        grown = _read_rect(window, part, *image.shape[-2:])
-        mattes = tri_mattes[grown.here][members]
-        if isinstance(feature, Tensor):
-            refined = refiner(image[None][grown.here], mattes, feature[grown.here][members])
-            refined = refined if len(refined) == len(wanted) else refined[wanted]
-        else:
-            read = partial(_read_member, feature, members, grown)
-            refined = refiner(image[None][grown.here], mattes, read, wanted)
-        updates.append((part, refined[part.within(grown).here].to(tri_mattes.dtype)))
+        grown = part.grown(REACH, *image.shape[-2:])
+        features = (reader.read(number, grown) for number in members)
+        refined = refiner(image[None][grown.here], tri_mattes[grown.here][members], features, wanted)
+        updates.append((part, refined[part.within(grown).here]))
     for part, refined in updates:
         for place, values in zip(wanted, refined):
             tri_mattes[members[place]][part.here] = values
-
-
-def _read_member(feature: FeatureReader, members: list[int], rect: Rect, place: int) -> Tensor:
-    return feature.read(members[place], rect)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,28 @@ def test_imports_go_one_way(part: str) -> None:
 def test_no_import_of_the_project_hides_in_a_function(part: str) -> None:
     for path in files_of(part):
         assert not [name for name, hidden in imports(path) if hidden], path
+
+
+def module_of(path: Path) -> str:
+    """The dotted name that a file is imported by."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_imports_run_in_no_circle() -> None:
+    """Nor do those for annotations only (``TYPE_CHECKING``): two modules that name each other are one."""
+    modules = {module_of(path): path for part in ALLOWED for path in files_of(part)}
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        named: list[str] = []
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                named += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module is not None:
+                inner = [f"{node.module}.{alias.name}" for alias in node.names]
+                named += [name if name in modules else node.module for name in inner]
+        graph[module] = {name for name in named if name in modules}
+    assert graph["networks.predictor"] >= {"networks.inference", "networks.fold"}  # it sees both ways of importing
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
 def test_owner_layout_is_there() -> None:

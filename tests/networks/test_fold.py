@@ -1,23 +1,23 @@
-"""The folded network and its parts give what the plain network gives."""
+"""The folded network and its parts give what the plain network gives, whole."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from networks import InstMatt, inference
 from networks.checkpoint import network_from_checkpoint
 from networks.cover import Rect
-from networks.fold import FoldedConv, fold
-from networks.folded_refiner import FoldedRefiner
+from networks.fold import fold
+from networks.inference import mattes
 from networks.instmatt import normalise
-from networks.refiner import MultiInstanceRefiner
+from networks.layers import fold_norm_behind_relu
 from tests.conftest import small_network
 
 GREY = 1 / 255
@@ -76,6 +76,14 @@ def test_full_width_forward_is_the_same(golden_checkpoints: Callable[[int], Path
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_a_folded_network_is_one_without_norms(network: InstMatt) -> None:
+    folded = fold(network)
+    assert type(folded) is InstMatt
+    for module in folded.modules():
+        assert not isinstance(module, nn.BatchNorm2d) and not parametrize.is_parametrized(module)
+    assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
 def test_folding_leaves_the_network_alone_and_is_left_alone_by_it(network: InstMatt) -> None:
     network = lively(small_network(seed=1)).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -102,32 +110,37 @@ def test_norm_after_relu(sign: int) -> None:
     x = torch.randn(2, 3, 9, 13).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         expected = norm(F.relu(conv(x)))
-        folded = FoldedConv(conv, norm, norm_last=True)
+        corner = norm(F.relu(conv(x[:, :, :1, :1])))
+        folded = nn.Sequential(conv, nn.ReLU(), norm)
+        fold_norm_behind_relu(folded, 0)
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in folded)
         torch.testing.assert_close(folded(x), expected, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(folded(x[:, :, :1, :1]), norm(F.relu(conv(x[:, :, :1, :1]))), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(folded(x[:, :, :1, :1]), corner, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("height", "width", "people", "batch"), [(160, 256, 3, 2), (416, 448, 2, 1), (64, 96, 1, 1)])
 def test_parts_give_the_whole(network: InstMatt, height: int, width: int, people: int, batch: int) -> None:
     image, guidance = scene(height, width, people)
-    plain = network.matte(image, guidance.float())
+    plain = mattes(network, image, guidance, everywhere=True)
     with torch.inference_mode():
         region = network.fuse(network(image.expand(people, -1, -1, -1), guidance.float())).region_os1
     assert 0.03 < region.mean() < 0.97
     assert people == 3 or (plain[0] - plain[1]).abs().max() > 0.1  # the refiner did something (three are duplicates)
-    found = fold(network).matte(image, guidance, batch_size=batch)
-    for ours, expected in zip(found, plain):
-        torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
+    for run, everywhere in ((network, False), (fold(network), False), (fold(network), True)):
+        found = mattes(run, image, guidance, batch_size=batch, everywhere=everywhere)
+        for ours, expected in zip(found, plain):
+            torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
     crops = [Rect(0, 0, height, width)] * people
     if people == 1:  # with crops, only people seen in a window exchange features there; one alone is always seen
-        torch.testing.assert_close(fold(network).matte(image, guidance, crops=crops)[0], plain[0], atol=1e-4, rtol=0)
+        found = mattes(fold(network), image, guidance, crops=crops)
+        torch.testing.assert_close(found[0], plain[0], atol=1e-4, rtol=0)
 
 
 def test_a_share_of_the_refined_matte(network: InstMatt) -> None:
     image, guidance = scene(416, 448, 2)
-    refined, stage1 = network.matte(image, guidance.float())
-    for tiled in (True, False):
-        mixed = fold(network).matte(image, guidance, refine_share=0.25, tiled=tiled)[0]
+    refined, stage1 = mattes(network, image, guidance, everywhere=True)
+    for everywhere in (True, False):
+        mixed = mattes(fold(network), image, guidance, refine_share=0.25, everywhere=everywhere)[0]
         torch.testing.assert_close(mixed, stage1 + 0.25 * (refined - stage1), atol=1e-4, rtol=0)
     assert (refined - stage1).abs().max() > 0.1
 
@@ -135,16 +148,16 @@ def test_a_share_of_the_refined_matte(network: InstMatt) -> None:
 def test_features_beyond_the_budget_are_computed_again(network: InstMatt, monkeypatch: pytest.MonkeyPatch) -> None:
     image, guidance = scene(160, 256, 2)
     folded = fold(network)
-    expected = folded.matte(image, guidance)[0]
+    expected = mattes(folded, image, guidance)[0]
     for budget in (0, 200_000):
         monkeypatch.setattr(inference, "FEATURE_BUDGET", budget)
-        torch.testing.assert_close(folded.matte(image, guidance)[0], expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(mattes(folded, image, guidance)[0], expected, atol=1e-5, rtol=0)
 
 
 def test_bf16_is_near(network: InstMatt) -> None:
     image, guidance = scene(160, 256, 2)
-    plain = network.matte(image, guidance.float())[0]
-    found = fold(network, dtype=torch.bfloat16).matte(image, guidance)[0]
+    plain = mattes(network, image, guidance, everywhere=True)[0]
+    found = mattes(fold(network, dtype=torch.bfloat16), image, guidance)[0]
     assert found.dtype == torch.float32
     assert 0 < (found - plain).abs().mean() < 3 * GREY  # this network amplifies
 
@@ -152,8 +165,8 @@ def test_bf16_is_near(network: InstMatt) -> None:
 def test_crops_confine_each_person(network: InstMatt) -> None:
     image, guidance = scene(160, 256, 2)
     crops = [Rect(0, 0, 160, 160), Rect(32, 96, 160, 256)]
-    alpha, stage1 = fold(network).matte(image, guidance, crops=crops)
-    alone = network.matte(image[crops[1].here], guidance[1:][crops[1].here].float(), refine_iterations=0)[0]
+    alpha, stage1 = mattes(fold(network), image, guidance, crops=crops)
+    alone = mattes(network, image[crops[1].here], guidance[1:][crops[1].here], refine_iterations=0, everywhere=True)[0]
     torch.testing.assert_close(stage1[1][crops[1].here], alone[0], atol=1e-4, rtol=0)
     for person, crop in zip(alpha, crops):
         outside = person.clone()
@@ -161,26 +174,12 @@ def test_crops_confine_each_person(network: InstMatt) -> None:
         assert outside.max() == 0
 
 
-@pytest.mark.parametrize("people", [1, 3])
-def test_refiner_is_the_same(people: int) -> None:
-    torch.manual_seed(people)
-    refiner = MultiInstanceRefiner(width=0.25).eval()
-    image, feature = torch.randn(1, 3, 40, 48), torch.randn(people, refiner.split.in_channels // 3, 40, 48)
-    mattes = torch.rand(people, 3, 40, 48)
-    with torch.inference_mode():
-        expected, folded = refiner(image, mattes, feature), FoldedRefiner(refiner)
-        torch.testing.assert_close(folded(image, mattes, feature), expected, atol=1e-5, rtol=1e-5)
-        wanted = [people - 1]
-        torch.testing.assert_close(folded(image, mattes, feature, wanted), expected[wanted], atol=1e-5, rtol=1e-5)
-    assert np.ptp(expected.numpy()) > 0.01
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_gpu_agrees(network: InstMatt) -> None:
     image, guidance = scene(160, 256, 3)
-    plain = network.matte(image, guidance.float())[0]
+    plain = mattes(network, image, guidance, everywhere=True)[0]
     for dtype, limit in ((torch.float32, 0.1), (torch.float16, 0.5), (torch.bfloat16, 0.5)):
         folded = fold(network, dtype=dtype).cuda()
-        found = folded.matte(image.cuda(), guidance.cuda(), batch_size=2)[0]
+        found = mattes(folded, image.cuda(), guidance.cuda(), batch_size=2)[0]
         assert (found.cpu() - plain).abs().mean() < limit * GREY

@@ -126,7 +126,8 @@ def test_stem_of_timm_fits_too(full: InstMatt, tmp_path: Path) -> None:
     shrunk = "downsample.1.parametrizations.weight.original"
     assert torch.equal(weights[f"layer_bottleneck.0.{shrunk}"], state["layer4.0.downsample.1.weight"])
     image = torch.randn(1, 3, 64, 64)
-    blind, guided = (encoder(torch.cat([image, guidance], dim=1))[0] for guidance in (image, torch.zeros_like(image)))
+    stacked = (torch.cat([image, guidance], dim=1) for guidance in (image, torch.zeros_like(image)))
+    blind, guided = (encoder(encoder.stem(x))[0] for x in stacked)
     assert torch.equal(blind, guided)  # of the trunk, that is: the skips see the guidance
 
 

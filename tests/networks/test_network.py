@@ -12,6 +12,7 @@ from torch import nn
 from networks import InstMatt, progressive
 from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
 from networks.fold import fold
+from networks.inference import mattes
 from networks.instmatt import STRIDE
 from networks.progressive import dilate, ellipse, fuse, unknown_region
 from networks.refiner import choose_windows, find_duplicates, refine
@@ -47,8 +48,8 @@ def test_full_width_has_the_published_size() -> None:
 
 def test_chunks_of_any_size_give_the_same_mattes(network: InstMatt) -> None:
     image, guidance = scene(3)
-    one, _ = network.matte(image, guidance, batch_size=1)
-    all_at_once, _ = network.matte(image, guidance, batch_size=3)
+    one, _ = mattes(network, image, guidance, batch_size=1)
+    all_at_once, _ = mattes(network, image, guidance, batch_size=3)
     torch.testing.assert_close(one, all_at_once, atol=1e-5, rtol=0)
     assert one.std() > 0.01
 
@@ -56,14 +57,14 @@ def test_chunks_of_any_size_give_the_same_mattes(network: InstMatt) -> None:
 def test_order_of_instances_does_not_matter(network: InstMatt) -> None:
     image, guidance = scene(3)
     order = torch.tensor([2, 0, 1])
-    straight, _ = network.matte(image, guidance)
-    shuffled, _ = network.matte(image, guidance[order])
+    straight, _ = mattes(network, image, guidance)
+    shuffled, _ = mattes(network, image, guidance[order])
     torch.testing.assert_close(straight[order], shuffled, atol=1e-5, rtol=0)
 
 
 def test_refinement_changes_only_the_undecided_region(network: InstMatt) -> None:
     image, guidance = scene(2)
-    refined, stage1 = network.matte(image, guidance)
+    refined, stage1 = mattes(network, image, guidance)
     with torch.inference_mode():
         region = network.fuse(network(image.expand(2, -1, -1, -1), guidance)).region_os1[:, 0]
     assert torch.equal(refined[region == 0], stage1[region == 0])
@@ -89,7 +90,7 @@ def test_every_parameter_gets_a_gradient(refiner: bool) -> None:
     out = network(image, torch.cat(guidances))
     loss = sum((t * torch.randn_like(t)).sum() for t in out[:3])
     if network.refiner is not None:
-        loss = loss + network.refiner(image, out.os1, out.feature).square().sum()
+        loss = loss + network.refiner(image[:1], out.os1, out.feature).square().sum()
     loss.backward()
     silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
@@ -162,13 +163,13 @@ def test_the_same_person_twice_is_refined_once(network: InstMatt) -> None:
     many[8] = many[3]
     assert find_duplicates(many).tolist() == [False] * 8 + [True]
     image, _ = scene(3, 64, 64)
-    mattes = torch.rand(3, 3, 64, 64) * 0.4
-    mattes[:, 0] = targets[:, :1].expand(-1, 64, -1)[..., :1]
-    mattes[2] = mattes[0]
+    tri_mattes = torch.rand(3, 3, 64, 64) * 0.4
+    tri_mattes[:, 0] = targets[:, :1].expand(-1, 64, -1)[..., :1]
+    tri_mattes[2] = tri_mattes[0]
     assert network.refiner is not None
     with torch.inference_mode():
-        refined = refine(network.refiner, image, mattes, torch.rand(3, 8, 64, 64))
-    assert torch.equal(refined[2], mattes[2])
+        refined = refine(network.refiner, image, tri_mattes, torch.rand(3, 8, 64, 64))
+    assert torch.equal(refined[2], tri_mattes[2])
 
 
 @pytest.mark.parametrize("folded", [False, True])

@@ -13,7 +13,6 @@ from infer import Predictor
 from networks import refiner as refinement
 from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
 from networks.cover import Rect
-from networks.folded_refiner import FoldedRefiner
 from networks.refiner import MultiInstanceRefiner, refine
 from tests.conftest import small_network
 
@@ -33,6 +32,28 @@ class Whole:
         return self.feature[number][rect.here]
 
 
+@pytest.mark.parametrize("people", [1, 3])
+def test_exchange_is_that_of_the_paper(people: int) -> None:
+    torch.manual_seed(people)
+    refiner = MultiInstanceRefiner(width=0.25).eval()
+    image, feature = torch.randn(1, 3, 40, 48), torch.randn(people, 8, 40, 48)
+    mattes = torch.rand(people, 3, 40, 48)
+    with torch.inference_mode():
+        t, r, b = refiner.split((mattes[:, :, None] * feature[:, None]).flatten(1, 2)).chunk(3, dim=1)
+        exchanged = [
+            r.sum(0, keepdim=True) / max(people - 1, 1) - t.sum(0, keepdim=True) + 2 * t,
+            t.sum(0, keepdim=True) - t + r,
+            b.mean(0, keepdim=True).expand_as(b),
+            image.expand(people, -1, -1, -1),
+        ]
+        expected = (refiner.head(refiner.merge(torch.cat(exchanged, dim=1))).tanh() + 1) / 2
+        torch.testing.assert_close(refiner(image, mattes, feature), expected, atol=1e-5, rtol=1e-5)
+        last = refiner(image, mattes, iter(feature), [people - 1])
+        torch.testing.assert_close(last, expected[-1:], atol=1e-5, rtol=1e-5)
+        assert refiner(image, mattes, feature, []).shape == (0, 3, 40, 48)
+    assert expected.std() > 0.01
+
+
 @pytest.mark.parametrize("iterations", [1, 2, 3])
 def test_regions_get_what_the_whole_gets(iterations: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refinement, "window_size", lambda count, height, width: 64)  # many windows, one over another
@@ -47,22 +68,22 @@ def test_regions_get_what_the_whole_gets(iterations: int, monkeypatch: pytest.Mo
     for number, (top, left) in enumerate([(20, 30), (75, 80), (110, 140)]):
         regions[number, top : top + 9, left : left + 40] = True
     assert not refinement.find_duplicates(mattes[:, 0]).any()
-    folded, reader = FoldedRefiner(refiner), Whole(feature)
+    reader = Whole(feature)
     computed = []
-    forward = FoldedRefiner.forward
+    forward = MultiInstanceRefiner.forward
 
-    def counted(self: FoldedRefiner, image: Tensor, *rest: object) -> Tensor:
+    def counted(self: MultiInstanceRefiner, image: Tensor, *rest: object) -> Tensor:
         computed.append(image.shape[-2] * image.shape[-1])
         return forward(self, image, *rest)
 
-    monkeypatch.setattr(FoldedRefiner, "forward", counted)
     with torch.inference_mode():
         whole = refine(refiner, image, mattes, feature, max_iterations=iterations)
-        parts = refine(folded, image, mattes, reader, max_iterations=iterations, regions=regions)
+        monkeypatch.setattr(MultiInstanceRefiner, "forward", counted)
+        parts = refine(refiner, image, mattes, reader, max_iterations=iterations, regions=regions)
         torch.testing.assert_close(parts[:, 0][regions], whole[:, 0][regions], atol=1e-4, rtol=0)
         assert (whole - mattes)[:, 0][regions].abs().mean() > 0.1
         few = sum(computed)
-        everything = refine(folded, image, mattes, reader, max_iterations=iterations, regions=torch.ones_like(regions))
+        everything = refine(refiner, image, mattes, reader, max_iterations=iterations, regions=torch.ones_like(regions))
         torch.testing.assert_close(everything[..., 5:-5, 5:-5], whole[..., 5:-5, 5:-5], atol=1e-4, rtol=0)
     assert 0 < few < 0.4 * (sum(computed) - few)
 

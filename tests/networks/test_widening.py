@@ -11,6 +11,7 @@ from torch import Tensor
 
 from networks import InstMatt
 from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
+from networks.inference import mattes
 from networks.widening import widened
 from tests.conftest import small_network
 from tests.networks.test_fold import lively, scene
@@ -30,7 +31,7 @@ def test_same_mattes(narrow: InstMatt) -> None:
         expected, found = narrow(stacked, tri_mask), wide(stacked, tri_mask)
     for name in ("os8", "os4", "os1"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=2e-3, rtol=0)
-    torch.testing.assert_close(wide.matte(image, tri_mask)[0], narrow.matte(image, tri_mask)[0], atol=5e-3, rtol=0)
+    torch.testing.assert_close(mattes(wide, image, tri_mask)[0], mattes(narrow, image, tri_mask)[0], atol=5e-3, rtol=0)
 
 
 def test_copies_of_a_channel_learn_different_things(narrow: InstMatt) -> None:
@@ -63,8 +64,8 @@ def test_command_line(tmp_path: Path, narrow: InstMatt, run: Callable) -> None:
     assert done.returncode == 0 and "width 0.125 to 0.25" in done.stdout, done.stderr
     image, guidance = scene(64, 96, 2)
     wide = network_from_checkpoint(output)
-    found = wide.matte(image, guidance.float())[0]
-    torch.testing.assert_close(found, narrow.matte(image, guidance.float())[0], atol=5e-3, rtol=0)
+    found = mattes(wide, image, guidance.float())[0]
+    torch.testing.assert_close(found, mattes(narrow, image, guidance.float())[0], atol=5e-3, rtol=0)
     for arguments in ((given, output, "--noise", "-1"), (tmp_path / "none.pth", output)):
         failed = run("-m", "networks.widening", *arguments)
         assert failed.returncode == 2 and len(failed.stderr.strip().splitlines()) == 1, failed.stderr
