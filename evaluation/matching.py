@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from evaluation.sparse import Box, Cutout
+from evaluation.sparse import Cutout
 
 
 def iou_matrix(preds: Sequence[Cutout], gts: Sequence[Cutout]) -> np.ndarray:
@@ -29,8 +29,8 @@ def iou_matrix(preds: Sequence[Cutout], gts: Sequence[Cutout]) -> np.ndarray:
             common = pred.box.intersection(gt.box)
             if common.is_empty:
                 continue
-            a = _part(pred_supports[i], pred, common)
-            b = _part(gt_supports[j], gt, common)
+            a = pred_supports[i][common.within(pred.box).here]
+            b = gt_supports[j][common.within(gt.box).here]
             shared = int(np.count_nonzero(a & b))
             iou[i, j] = shared / (pred.area + gt.area - shared)
     return iou
@@ -51,9 +51,3 @@ def assign(iou: np.ndarray) -> list[tuple[int, int]]:
     rows, columns = linear_sum_assignment(1 - iou)
     pairs = [(int(i), int(j)) for i, j in zip(rows, columns) if iou[i, j] > 0]
     return sorted(pairs, key=lambda pair: pair[1])
-
-
-def _part(support: np.ndarray, cutout: Cutout, box: Box) -> np.ndarray:
-    """The pixels of ``box`` (image coordinates) in a support that starts at the cut-out's corner."""
-    top, left = cutout.box.top, cutout.box.left
-    return support[box.top - top : box.bottom - top, box.left - left : box.right - left]

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from evaluation.measures import GRADIENT_RADIUS, MEASURES, Measure
-from evaluation.sparse import Box, Cutout
+from evaluation.sparse import Cutout
+from misc.box import Box
 
 THRESHOLDS = (0.5, 0.75)  # IoU at which a pair is a true positive, unless asked otherwise
 TRIMAP_WIDTH = 25  # pixels; of the ellipse that makes an unknown band from a true alpha
@@ -98,7 +99,7 @@ def unknown_band(gt: Cutout, *, width: int) -> Cutout:
         ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
         foreground = cv2.erode((alpha >= 1).astype(np.uint8), ellipse)
         background = cv2.erode((alpha <= 0).astype(np.uint8), ellipse)
-        full[window.top : window.bottom, window.left : window.right] = (foreground == 0) & (background == 0)
+        full[window.here] = (foreground == 0) & (background == 0)
     return Cutout.of(full)
 
 

@@ -24,11 +24,12 @@ import numpy as np
 from tqdm import tqdm
 
 from misc import cutouts, visualize
+from misc.box import Box
 from misc.errors import InputError, run_script
 from misc.filelists import InferenceRecord, pair_inference
 from misc.files import write_text
 from misc.images import read_alpha, read_image, write_image
-from misc.regions import Window, contact_window, hair_window
+from misc.regions import contact_window, hair_window
 
 HEIGHT = 240  # of a row, pixels
 MOST_ROWS = 250  # a JPEG is at most 65 535 pixels high
@@ -93,11 +94,12 @@ def sheet_row(
         mattes: (K, H, W), the same.
         truth: (M, H, W), the same; an empty stack where it is not known, ``None`` for no such columns.
     """
-    hair, contact = hair_window(mattes), contact_window(mattes)
+    hair, person = hair_window(mattes) or (None, None)
+    contact = contact_window(mattes)
     marked = image.copy()
     for window, colour in ((hair, HAIR_BOX), (contact, CONTACT_BOX)):
         if window is not None:
-            corners = (window.left, window.top), (window.left + window.side - 1, window.top + window.side - 1)
+            corners = (window.left, window.top), (window.right - 1, window.bottom - 1)
             cv2.rectangle(marked, *corners, colour, max(1, max(image.shape) // 250))
     width = round(1.25 * HEIGHT)
     wide: list[np.ndarray | None] = [
@@ -110,23 +112,22 @@ def sheet_row(
     inner = HEIGHT - visualize.LABEL_HEIGHT
     fitted = [_blank(width)[:inner] if p is None else visualize.fit(p, inner, width=width) for p in wide]
     cells = [visualize.label(p, "" if number else name) for number, p in enumerate(fitted)]
-    for window in (hair, contact):
+    for window, number in ((hair, person), (contact, None)):
         views = [image, mattes] if truth is None else [image, mattes, truth]
-        cells += [_zoom(window, view, mattes) for view in views]
+        cells += [_zoom(window, view, mattes, person=number) for view in views]
     return cells
 
 
-def _zoom(window: Window | None, view: np.ndarray, mattes: np.ndarray) -> np.ndarray:
+def _zoom(window: Box | None, view: np.ndarray, mattes: np.ndarray, *, person: int | None) -> np.ndarray:
     """A window of the photograph (H, W, 3) or of alphas (K, H, W): in colours, or in grey for one person alone."""
     if window is None or not len(view):
         return _blank(HEIGHT)
-    part = window.crop(view)
     if view.dtype == np.uint8:
-        return visualize.fit(part, HEIGHT)
-    if window.number < 0:
-        return visualize.fit(visualize.colorize_mattes(part), HEIGHT)
-    number = window.number if view is mattes else same_person(mattes[window.number], view)
-    return visualize.fit(part[number], HEIGHT)
+        return visualize.fit(view[window.rows_and_columns], HEIGHT)
+    if person is None:
+        return visualize.fit(visualize.colorize_mattes(view[window.here]), HEIGHT)
+    number = person if view is mattes else same_person(mattes[person], view)
+    return visualize.fit(view[number][window.here], HEIGHT)
 
 
 def _blank(width: int) -> np.ndarray:

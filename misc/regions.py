@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+from misc.box import Box
 
 SOFT = (0.05, 0.95)  # alphas between these are neither background nor foreground
 SUPPORT = 0.1  # who is where, for contacts: a haze below this touches nobody
 LEAST_SIDE = 64  # of a window, pixels
 
 
-class Window(NamedTuple):
-    """A square of ``side`` pixels inside a picture; ``number`` is the person it shows, -1 if several."""
-
-    top: int
-    left: int
-    side: int
-    number: int = -1
-
-    def crop(self, picture: np.ndarray) -> np.ndarray:
-        """The part of a (…, H, W) or (H, W, 3) array: of the first two axes if the last is a colour, else the last."""
-        rows, columns = slice(self.top, self.top + self.side), slice(self.left, self.left + self.side)
-        if picture.ndim == 3 and picture.shape[-1] == 3:
-            return picture[rows, columns]
-        return picture[..., rows, columns]
-
-
-def densest_window(weight: np.ndarray, side: int) -> Window | None:
+def densest_window(weight: np.ndarray, side: int) -> Box | None:
     """The square with the largest sum, moved so that what it holds lies in its middle.
 
     Args:
@@ -37,7 +22,7 @@ def densest_window(weight: np.ndarray, side: int) -> Window | None:
         side: of the square, pixels; less where the picture is smaller.
 
     Returns:
-        The window; ``None`` where all weights are 0.
+        The square; ``None`` where all weights are 0.
     """
     if not weight.any():
         return None
@@ -51,10 +36,11 @@ def densest_window(weight: np.ndarray, side: int) -> Window | None:
     values = inside[rows, columns]
     top += round(float(np.average(rows, weights=values)) - (side - 1) / 2)
     left += round(float(np.average(columns, weights=values)) - (side - 1) / 2)
-    return Window(int(np.clip(top, 0, height - side)), int(np.clip(left, 0, width - side)), side)
+    first_row, first_column = int(np.clip(top, 0, height - side)), int(np.clip(left, 0, width - side))
+    return Box(first_row, first_column, first_row + side, first_column + side)
 
 
-def hair_window(mattes: np.ndarray) -> Window | None:
+def hair_window(mattes: np.ndarray) -> tuple[Box, int] | None:
     """The softest square in the upper quarter of the person with most soft alpha there, where nobody else is.
 
     Higher pixels count more: soft alphas farther down are more often doubt about an arm than hair.
@@ -63,25 +49,25 @@ def hair_window(mattes: np.ndarray) -> Window | None:
         mattes: (K, H, W) float32 in [0, 1], K ≥ 1.
 
     Returns:
-        The window with the number of the person; its side is half the shorter side of that person's box. ``None`` where
+        The square and the number of the person; its side is half the shorter side of that person's box. ``None`` where
         no alpha is soft.
     """
     best: tuple[float, np.ndarray, int, int] | None = None
     for number, matte in enumerate(mattes):
-        _, top, width, height = cv2.boundingRect((matte > 0.5).view(np.uint8))
-        reach = max(2, height // 10)  # hair stands above what is solid
-        rows = slice(max(0, top - reach), top + max(1, height // 4))
+        person = Box.of(matte > 0.5)
+        reach = max(2, person.height // 10)  # hair stands above what is solid
+        rows = slice(max(0, person.top - reach), person.top + max(1, person.height // 4))
         alone = (mattes[:, rows] > SUPPORT).sum(axis=0) <= (matte[rows] > SUPPORT)
         higher_counts_more = np.linspace(1, 0.1, len(matte[rows]), dtype=np.float32)[:, None]
         soft = np.zeros(matte.shape, np.float32)
         soft[rows] = (alone & (matte[rows] > SOFT[0]) & (matte[rows] < SOFT[1])) * higher_counts_more
-        if width and soft.any() and (best is None or soft.sum() > best[0]):
-            best = (float(soft.sum()), soft, max(LEAST_SIDE, min(width, height) // 2), number)
+        if not person.is_empty and soft.any() and (best is None or soft.sum() > best[0]):
+            best = (float(soft.sum()), soft, max(LEAST_SIDE, min(person.width, person.height) // 2), number)
     if best is None:
         return None
     _, soft, side, number = best
     window = densest_window(soft, side)
-    return None if window is None else window._replace(number=number)
+    return None if window is None else (window, number)
 
 
 def contact_map(mattes: Sequence[np.ndarray] | np.ndarray, *, reach: int) -> np.ndarray:
@@ -101,7 +87,7 @@ def contact_map(mattes: Sequence[np.ndarray] | np.ndarray, *, reach: int) -> np.
     return count > 1
 
 
-def contact_window(mattes: np.ndarray) -> Window | None:
+def contact_window(mattes: np.ndarray) -> Box | None:
     """A square round the longest contact of two people; ``None`` where everybody stands apart.
 
     Args:

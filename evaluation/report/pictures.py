@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from evaluation.quality import ImageResult
-from evaluation.sparse import Box, Cutout
+from evaluation.sparse import Cutout
+from misc.box import Box
 from misc.images import read_image
 
 THUMBNAIL_SIDE = 360  # longer side, pixels

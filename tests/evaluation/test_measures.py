@@ -10,7 +10,8 @@ import pytest
 from evaluation.matching import assign, iou_matrix
 from evaluation.measures import connectivity_level
 from evaluation.protocols import PROTOCOLS, region_errors, union_errors, unknown_band, whole_errors
-from evaluation.sparse import Box, Cutout
+from evaluation.sparse import Cutout
+from misc.box import Box
 from misc.images import read_alpha
 
 SEEDS = range(12)

@@ -88,14 +88,15 @@ def test_bad_input_is_one_line_and_status_two(run: Callable, folder: Path) -> No
 def test_windows_look_at_hair_and_contacts() -> None:
     touching, apart = two_people(apart=False), two_people(apart=True)
     hair = hair_window(touching)
-    assert hair is not None and hair.number == 1
-    assert hair.crop(touching)[1].shape == (64, 64)
-    assert (hair.crop(touching)[1] == 0.5).sum() == (touching[1] == 0.5).sum()
+    assert hair is not None
+    box, person = hair
+    assert person == 1 and (box.height, box.width) == (64, 64)
+    assert (touching[1][box.here] == 0.5).sum() == (touching[1] == 0.5).sum()
     contact = contact_window(touching)
-    assert contact is not None and contact.left < 100 < contact.left + contact.side
+    assert contact is not None and contact.left < 100 < contact.right
     assert contact_window(apart) is None and hair_window(np.zeros((1, 90, 90), np.float32)) is None
     assert not contact_map(apart, reach=9).any() and contact_map(apart, reach=11).any()
     corner = np.zeros((50, 80), np.float32)
     corner[49, 79] = 1
     window = densest_window(corner, 100)
-    assert window is not None and (window.top, window.left, window.side) == (0, 30, 50)
+    assert window == (0, 30, 50, 80)
