@@ -34,6 +34,7 @@ from dataloader.scenes import FileScenes
 from dataloader.synthesize import synthesize
 from misc.errors import InputError, run_script
 from misc.images import MASK_THRESHOLD, read_alpha, read_image, read_mask
+from misc.morphology import ellipse
 
 STAGES: dict[int, tuple[int, Select]] = {1: (640, select_subset), 2: (512, select_each)}  # crop of the paper, targets
 LISTS = {"alpha": "alpha", "merged": "image", "mask": "mask", "fg": "fg", "bg": "bg"}
@@ -102,7 +103,7 @@ def _plain_noise(mask: np.ndarray, data: Any, rng: np.random.Generator) -> np.nd
     """Erode, dilate, open or close the whole mask with a random ellipse."""
     largest = max(data.mask_kernel, int(data.mask_kernel * min(mask.shape) / 2048))
     size = int(rng.integers(1, largest))
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    kernel = ellipse(size)
     operations = (cv2.MORPH_ERODE, cv2.MORPH_DILATE, cv2.MORPH_OPEN, cv2.MORPH_CLOSE)
     return cv2.morphologyEx(mask, operations[int(rng.integers(4))], kernel)
 
@@ -162,7 +163,7 @@ def _plain_trimap(alpha: np.ndarray, data: Any, rng: np.random.Generator) -> np.
     trimap = np.full(alpha.shape, 128.0)
     for value, sure in ((255, alpha >= 1 - 0.5 / 255), (0, alpha <= 0.5 / 255)):
         size = int(rng.integers(1, data.trimap_kernel))
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+        kernel = ellipse(size)
         trimap[cv2.erode(sure.astype(np.float64), kernel) > 0] = value
     return trimap
 

@@ -10,13 +10,9 @@ import cv2
 import numpy as np
 
 from dataloader.batch import Sample
+from misc.morphology import ellipse
 
 _OPERATIONS = (cv2.MORPH_ERODE, cv2.MORPH_DILATE, cv2.MORPH_OPEN, cv2.MORPH_CLOSE)
-
-
-def ellipse(size: int) -> np.ndarray:
-    """Elliptical structuring element, (size, size) uint8."""
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
 
 
 def mask_from_alpha(alpha: np.ndarray, threshold: float) -> np.ndarray:

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from dataloader.batch import Sample
-from dataloader.noise import MaskNoise, ellipse
+from dataloader.noise import MaskNoise
 from dataloader.transforms import SURE, Scene
+from misc.morphology import ellipse
 from networks.guidance import tri_masks
 
 

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from dataloader.compose.detector_masks import merge_neighbour
-from dataloader.noise import ellipse, mask_from_alpha
+from dataloader.noise import mask_from_alpha
+from misc.morphology import ellipse
 
 SURE = 0.5 / 255  # an alpha this near to 0 or 1 is 0 or 1 in 8 bits
 

@@ -14,6 +14,7 @@ import numpy as np
 from evaluation.measures import GRADIENT_RADIUS, MEASURES, Measure
 from evaluation.sparse import Cutout
 from misc.box import Box
+from misc.morphology import ellipse
 
 THRESHOLDS = (0.5, 0.75)  # IoU at which a pair is a true positive, unless asked otherwise
 TRIMAP_WIDTH = 25  # pixels; of the ellipse that makes an unknown band from a true alpha
@@ -96,9 +97,8 @@ def unknown_band(gt: Cutout, *, width: int) -> Cutout:
     alpha = gt.window(window)
     full = np.zeros(gt.shape, np.uint8)
     if alpha.size:
-        ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
-        foreground = cv2.erode((alpha >= 1).astype(np.uint8), ellipse)
-        background = cv2.erode((alpha <= 0).astype(np.uint8), ellipse)
+        foreground = cv2.erode((alpha >= 1).astype(np.uint8), ellipse(width))
+        background = cv2.erode((alpha <= 0).astype(np.uint8), ellipse(width))
         full[window.here] = (foreground == 0) & (background == 0)
     return Cutout.of(full)
 

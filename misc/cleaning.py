@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from misc.errors import InputError
+from misc.morphology import ellipse
 
 REACH = 0.1  # how far from its mask a piece of a person may lie, as a share of the mask's longer side
 VISIBLE = 0.1  # alphas above this join to pieces in ``drop_far``
@@ -60,7 +61,7 @@ def drop_far(matte: np.ndarray, mask: np.ndarray) -> np.ndarray:
     far = _far(visible, mask)
     if not far.any():
         return matte
-    rim = cv2.dilate(far.view(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * RIM + 1, 2 * RIM + 1)))
+    rim = cv2.dilate(far.view(np.uint8), ellipse(2 * RIM + 1))
     return np.where((rim > 0) & (far | ~visible), np.float32(0), matte)
 
 

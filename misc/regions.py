@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from misc.box import Box
+from misc.morphology import ellipse
 
 SOFT = (0.05, 0.95)  # alphas between these are neither background nor foreground
 SUPPORT = 0.1  # who is where, for contacts: a haze below this touches nobody
@@ -80,7 +81,7 @@ def contact_map(mattes: Sequence[np.ndarray] | np.ndarray, *, reach: int) -> np.
     Returns:
         (H, W) bool.
     """
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    disc = ellipse(2 * reach + 1)
     count = np.zeros(mattes[0].shape, np.uint8)
     for matte in mattes:
         count += cv2.dilate((matte > SUPPORT).view(np.uint8), disc)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from misc.morphology import ellipse
 from networks.cover import Rect
 
 UNDECIDED = (1 / 255, 1 - 1 / 255)
@@ -33,12 +34,6 @@ class FusedMatte(NamedTuple):
     alpha: Tensor
     region_os4: Tensor
     region_os1: Tensor
-
-
-@lru_cache(maxsize=256)
-def ellipse(size: int) -> np.ndarray:
-    """OpenCV's elliptical structuring element: (size, size) uint8, 0 or 1."""
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
 
 
 @lru_cache(maxsize=256)

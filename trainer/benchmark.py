@@ -46,6 +46,7 @@ from misc.errors import InputError, run_script
 from misc.files import write_text
 from misc.images import write_image
 from misc.logger import RunLogger
+from misc.morphology import ellipse
 from networks import progressive
 from trainer.build import build_network
 from trainer.compiler import require_compiler
@@ -86,8 +87,7 @@ def plain_unknown_region(alpha: torch.Tensor, sizes: int | np.ndarray) -> torch.
     unknown[(values >= 1 / 255) & (values <= 1 - 1 / 255)] = 1
     drawn = np.broadcast_to(np.asarray(sizes), values.shape[:2])
     for n, c in np.ndindex(*values.shape[:2]):
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(drawn[n, c]), int(drawn[n, c])))
-        unknown[n, c] = cv2.dilate(unknown[n, c], kernel)
+        unknown[n, c] = cv2.dilate(unknown[n, c], ellipse(int(drawn[n, c])))
     return torch.from_numpy(unknown.max(axis=1, keepdims=True)).to(alpha.device)
 
 

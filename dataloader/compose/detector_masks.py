@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from misc.morphology import ellipse
+
 HEAD_SIDE = 28  # resolution of the mask head
 NEAR = 15  # people whose masks are so near to each other may come under one mask, pixels
 
@@ -76,7 +78,7 @@ def merge_neighbour(masks: Sequence[np.ndarray], rng: np.random.Generator) -> li
     Returns:
         The masks, one of them larger where any two are within ``NEAR`` pixels of each other.
     """
-    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * NEAR + 1, 2 * NEAR + 1))
+    around = ellipse(2 * NEAR + 1)
     reached = [cv2.dilate(mask, around) for mask in masks]
     pairs = [
         (greedy, other)

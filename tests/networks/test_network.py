@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from misc.morphology import ellipse
 from networks import InstMatt, progressive
 from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
 from networks.fold import fold
 from networks.inference import mattes
 from networks.instmatt import STRIDE
-from networks.progressive import dilate, ellipse, fuse, unknown_region
+from networks.progressive import dilate, fuse, unknown_region
 from networks.refiner import choose_windows, find_duplicates, refine
 from tests.conftest import small_network
 
