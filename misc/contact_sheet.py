@@ -23,11 +23,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from misc import cutouts, visualize
+from misc import visualize
 from misc.box import Box
 from misc.errors import InputError, run_script
 from misc.filelists import InferenceRecord, pair_inference
 from misc.files import write_text
+from misc.foreground import composite, cut_out
 from misc.images import read_alpha, read_image, write_image
 from misc.regions import contact_window, hair_window
 
@@ -74,7 +75,7 @@ def on_green(image: np.ndarray, mattes: np.ndarray) -> np.ndarray:
     if importlib.util.find_spec("pymatting") is None:
         return visualize.composite(image, np.clip(mattes.sum(axis=0), 0, 1), visualize.GREEN)
     green = np.full(image.shape, visualize.GREEN, np.uint8)
-    return cutouts.composite([cutouts.cut_out(image, matte) for matte in mattes], green)
+    return composite([cut_out(image, matte) for matte in mattes], green)
 
 
 def same_person(matte: np.ndarray, others: np.ndarray) -> int:

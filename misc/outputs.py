@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from misc.cutouts import composite, cut_out
+from misc.foreground import composite, cut_out
 from misc.images import to_uint8, write_image
 
 

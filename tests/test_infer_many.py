@@ -18,9 +18,9 @@ import torch
 
 import infer
 from infer import Predictor
-from misc.cutouts import composite, cut_out
 from misc.device import inference_dtype
 from misc.errors import InputError
+from misc.foreground import composite, cut_out
 from misc.images import read_image, read_mask, read_rgba, write_image
 from misc.overlap import overlapped
 from tests.conftest import ROOT
