@@ -35,6 +35,7 @@ from dataloader.synthesize import synthesize
 from misc.errors import InputError, run_script
 from misc.images import MASK_THRESHOLD, read_alpha, read_image, read_mask
 from misc.morphology import ellipse
+from misc.seeding import generator
 
 STAGES: dict[int, tuple[int, Select]] = {1: (640, select_subset), 2: (512, select_each)}  # crop of the paper, targets
 LISTS = {"alpha": "alpha", "merged": "image", "mask": "mask", "fg": "fg", "bg": "bg"}
@@ -224,7 +225,7 @@ def measure(folder: Path, *, stage: int, crop: int, images: int, rounds: int) ->
         for index, record in enumerate(records):
             work: dict[str, Callable[[], object]] = {
                 "reading": partial(dataset.scenes.scene, index, epoch=0),
-                "baseline": partial(plain_sample, record, data, np.random.default_rng([number, index]), stage=stage),
+                "baseline": partial(plain_sample, record, data, generator(number, index), stage=stage),
                 "ours": partial(dataset.sample, index, epoch=number),
             }
             for row, step in work.items():

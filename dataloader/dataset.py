@@ -19,6 +19,7 @@ from dataloader.targets import FormTargets
 from dataloader.transforms import CropOnUnknown, MatchMasks, MergeMasks, RandomAffine, SelectEach, SelectSubset
 from misc.errors import InputError, describe_os_error
 from misc.filelists import ImageRecord, pair_test, pair_training, read_filelist
+from misc.seeding import generator
 
 # Scene -> Scene up to FormTargets (Scene -> Sample), then Sample -> Sample.
 Transform = Callable[[Any, np.random.Generator], Any]
@@ -112,7 +113,7 @@ class MattingDataset(Dataset[Sample]):
             # The workers are the parallelism, so no threads inside. 0, not 1: in a forked process 1 waits for ever for
             # the threads of the parent's pool, which did not come along; 0 goes round the pool.
             cv2.setNumThreads(0)
-        rng = np.random.default_rng([self.seed, epoch, index, crop])  # a last 0 makes no difference
+        rng = generator(self.seed, epoch, index, crop)
         try:
             item: Any = self._scene(index, epoch)
         except InputError as error:

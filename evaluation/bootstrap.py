@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.protocols import PROTOCOLS
+from misc.seeding import generator
 
 
 def additive_counts(data: dict[str, Any], *, threshold: float) -> np.ndarray:
@@ -47,12 +48,12 @@ def bootstrap(*tables: np.ndarray, resamples: int, seed: int) -> list[np.ndarray
     Returns:
         For each table (resamples, n) figures, NaN where a sample has none.
     """
-    generator = np.random.default_rng(seed)
+    rng = generator(seed)
     count = len(tables[0])
     samples = [np.empty((resamples, rows.shape[1] - 1)) for rows in tables]
     for start in range(0, resamples, 256):  # in blocks: memory does not grow with resamples times images
         block = min(256, resamples - start)
-        weights = generator.multinomial(count, np.full(count, 1 / count), size=block).astype(np.float64)
+        weights = rng.multinomial(count, np.full(count, 1 / count), size=block).astype(np.float64)
         for rows, figures in zip(tables, samples):
             figures[start : start + block] = quotients(weights @ rows)
     return samples

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dataloader.batch import MattingBatch, Sample, collate
 from dataloader.dataset import MattingDataset
+from misc.seeding import generator
 
 
 class SampleStream(Dataset[Sample]):
@@ -44,7 +45,7 @@ class SampleStream(Dataset[Sample]):
 
 @lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(count)
+    return generator(seed, epoch).permutation(count)
 
 
 class StepSampler(Sampler[list[int]]):

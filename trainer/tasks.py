@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dataloader.batch import MattingBatch
 from misc import distributed
+from misc.seeding import sample_generators
 from networks.decoder import TriMattes
 from networks.instmatt import InstMatt, normalise
 from networks.progressive import FusedMatte, drawn_sizes, evaluation_sizes, fuse
@@ -53,6 +54,11 @@ class Task(nn.Module):
         """Loss of micro-batch ``part`` of a step; see the module for the returned dictionary."""
         raise NotImplementedError
 
+    def generators(self, step: int, count: int, *, part: int) -> list[np.random.Generator]:
+        """One per sample of micro-batch ``part``, which is what a task draws from."""
+        parts, rank = self.config.accumulate, distributed.rank()
+        return sample_generators(self.config.seed, step, count, part=part, parts=parts, rank=rank)
+
 
 class MutualGuidanceTask(Task):
     """Stage 1: the base network learns from tri-masks (paper sections 3.2 and 3.4).
@@ -67,7 +73,7 @@ class MutualGuidanceTask(Task):
         prediction = self.predict(image, batch.guidance)
         with torch.autocast(image.device.type, enabled=False):
             prediction = prediction.full_precision()
-            rngs = sample_generators(self.config.seed, step, len(image), part=part, parts=self.config.accumulate)
+            rngs = self.generators(step, len(image), part=part)
             fused = self._fuse(prediction, rngs)
             weights = self.pixel_weights(batch, fused, step, rngs)
             colors = normalise(batch.colors)
@@ -165,7 +171,7 @@ class RefinementTask(Task):
         weight = fused.region_os1 if batch.known is None else fused.region_os1 * batch.known
         terms: dict[str, Tensor] = {}
         refined = fused.alpha.clone()
-        rngs = sample_generators(self.config.seed, step, len(image), part=part, parts=self.config.accumulate)
+        rngs = self.generators(step, len(image), part=part)
         for b, rng in enumerate(rngs):
             of_image = batch.image_index == b
             iterations = int(rng.integers(1, self.config.refine_iterations + 1))
@@ -225,20 +231,6 @@ class RefinementTask(Task):
 def _inner(layer: Tensor, window: Window) -> Tensor:
     rows, columns = inner_slices(window)
     return layer[..., rows, columns]
-
-
-def sample_generators(seed: int, step: int, count: int, *, part: int = 0, parts: int = 1) -> list[np.random.Generator]:
-    """One generator per sample of this process's micro-batch, from (seed, step, number in the joined batch).
-
-    Args:
-        seed: of the training.
-        step: of the optimisation.
-        count: samples in the micro-batch.
-        part: which micro-batch of the step it is, from 0.
-        parts: micro-batches per step.
-    """
-    first = (distributed.rank() * parts + part) * count
-    return [np.random.default_rng([seed, step, first + n]) for n in range(count)]
 
 
 def _result(terms: dict[str, Tensor], pictures: dict[str, Tensor]) -> dict[str, Any]:

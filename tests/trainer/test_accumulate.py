@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import main
+from misc.seeding import sample_generators
 from networks.checkpoint import read_checkpoint
 from trainer.stream import StepSampler
-from trainer.tasks import sample_generators
 
 
 def train(config: Path, *overrides: object, stage: int = 1) -> None:
@@ -43,6 +43,9 @@ def test_draws_are_those_of_the_joined_batch() -> None:
     whole = [rng.random() for rng in sample_generators(0, 5, 6)]
     parts = [rng.random() for part in range(3) for rng in sample_generators(0, 5, 2, part=part, parts=3)]
     assert parts == whole
+    places = [(rank, part) for rank in range(2) for part in range(3)]  # as StepSampler deals out the samples
+    rngs = [rng for rank, part in places for rng in sample_generators(0, 5, 1, part=part, parts=3, rank=rank)]
+    assert [rng.random() for rng in rngs] == whole
 
 
 def test_stage2_in_micro_batches_equals_whole_batches(

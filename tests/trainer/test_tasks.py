@@ -10,11 +10,12 @@ import torch
 
 from config import load_config
 from dataloader.batch import MattingBatch
+from misc.seeding import sample_generators
 from networks import InstMatt
 from networks.progressive import FusedMatte
 from tests.conftest import small_network
 from trainer.stages import STAGES
-from trainer.tasks import MutualGuidanceTask, RefinementTask, sample_generators
+from trainer.tasks import MutualGuidanceTask, RefinementTask
 
 
 @pytest.fixture(autouse=True)
