@@ -29,6 +29,7 @@ from dataloader.scenes import binary_mask
 from misc.errors import InputError, describe_os_error, run_script
 from misc.filelists import pair_test, pair_training
 from misc.images import read_alpha, read_image, read_mask, write_image
+from misc.sizes import difference
 from misc.visualize import colorize_instances, colorize_mattes, grid
 
 FAULTS = {
@@ -104,8 +105,7 @@ def _read(path: Path, read: Any, found: list[Finding]) -> Any:
 def _layer(path: Path, read: Any, size: tuple[int, int], image: Path, found: list[Finding]) -> Any:
     layer = _read(path, read, found)
     if layer is not None and layer.shape[:2] != size:
-        sizes = f"{layer.shape[1]}x{layer.shape[0]}; expected {size[1]}x{size[0]}"
-        found.append(Finding("size", f"{path}: {sizes} like {image}"))
+        found.append(Finding("size", f"{path}: {difference(layer.shape, size, like=image)}"))
         return None
     return layer
 

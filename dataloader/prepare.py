@@ -32,6 +32,7 @@ from misc.filelists import write_filelist
 from misc.files import atomic_path
 from misc.foreground import clean_foreground
 from misc.images import read_alpha, read_image, write_image
+from misc.sizes import require_size
 
 PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 Place = Callable[[Path, Path], None]  # puts a source file at a target path
@@ -98,16 +99,10 @@ def _estimate_colors(output: Path, name: str, photograph: Path, alphas: Sequence
         return
     image, mattes = read_image(photograph), [read_alpha(path) for path in alphas]
     for path, matte in zip(alphas, mattes, strict=True):
-        _require_size(path, matte, photograph, image)
+        require_size(matte, image.shape, path=path, like=photograph, remedy="replace it")
         write_image(output / "fgs" / name / f"{path.stem}.jpg", clean_foreground(image, matte))
     rest = np.clip(1 - np.sum(mattes, axis=0, dtype=np.float32), 0, 1)
     write_image(background, clean_foreground(image, rest))
-
-
-def _require_size(path: Path, matte: np.ndarray, photograph: Path, image: np.ndarray) -> None:
-    if image.shape[:2] != matte.shape:
-        found, wanted = (f"{array.shape[1]}x{array.shape[0]}" for array in (matte, image))
-        raise InputError(f"{path}: {found}; expected {wanted} like {photograph}; replace it")
 
 
 def _write_lists(output: Path, names: Sequence[str], images: dict[str, Path], *, with_masks: bool) -> None:
@@ -182,7 +177,7 @@ def prepare_people(source: Path, output: Path, options: Options, *, color: Seque
 
 def _clean(path: Path, matte: Path) -> np.ndarray:
     image, alpha = read_image(path), read_alpha(matte)
-    _require_size(matte, alpha, path, image)
+    require_size(alpha, image.shape, path=matte, like=path, remedy="replace it")
     return clean_foreground(image, alpha)
 
 

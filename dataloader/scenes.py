@@ -23,6 +23,7 @@ from dataloader.transforms import Scene
 from misc.errors import InputError
 from misc.filelists import ImageRecord
 from misc.images import MASK_THRESHOLD, read_alpha, read_image, read_mask
+from misc.sizes import require_size
 
 
 class SceneSource(Protocol):
@@ -196,11 +197,7 @@ def load_scene(record: ImageRecord) -> Scene:
 
     def checked(path: Path, read: Callable[[Path], np.ndarray]) -> np.ndarray:
         layer = read(path)
-        if layer.shape[:2] != size:
-            raise InputError(
-                f"{path}: {layer.shape[1]}x{layer.shape[0]} pixels; expected {size[1]}x{size[0]} like {record.image}; "
-                "resize or replace it"
-            )
+        require_size(layer, size, path=path, like=record.image, remedy="resize or replace it")
         return layer
 
     return Scene(

@@ -12,6 +12,7 @@ import numpy as np
 from evaluation.sparse import Cutout
 from misc.errors import InputError
 from misc.images import read_alpha, read_mask
+from misc.sizes import require_size
 
 SUFFIX = ".png"
 
@@ -80,24 +81,20 @@ def load_image(files: ImageFiles, *, resize: bool = False) -> tuple[list[Cutout]
         FileNotFoundError: a file has gone.
         InputError: a file is no readable alpha, or sizes differ; both files are named.
     """
-    gts = [Cutout.of(read_alpha(path)) for path in files.gts]
-    shape = gts[0].shape
-    for path, cutout in zip(files.gts, gts):
-        if cutout.shape != shape:
-            raise InputError(
-                f"{path}: found {_size(cutout.shape)} pixels, expected {_size(shape)} as in {files.gts[0]}; "
-                "all true alphas of an image have one size"
-            )
+    first = files.gts[0]
+    gts: list[Cutout] = []
+    for path in files.gts:
+        alpha = read_alpha(path)
+        shape = gts[0].shape if gts else (alpha.shape[0], alpha.shape[1])
+        require_size(alpha, shape, path=path, like=first, remedy="all true alphas of an image have one size")
+        gts.append(Cutout.of(alpha))
     preds = []
+    remedy = "write predictions at the original size, or pass --resize"
     for path in files.preds:
         alpha = read_alpha(path)
-        if alpha.shape != shape:
-            if not resize:
-                raise InputError(
-                    f"{path}: found {_size(alpha.shape)} pixels, expected {_size(shape)} as in {files.gts[0]}; "
-                    "write predictions at the original size, or pass --resize"
-                )
+        if resize and alpha.shape != shape:
             alpha = resize_alpha(alpha, shape)
+        require_size(alpha, shape, path=path, like=first, remedy=remedy)
         preds.append(Cutout.of(alpha))
     return preds, gts
 
@@ -113,8 +110,7 @@ def load_trimaps(folder: str | Path, files: ImageFiles, shape: tuple[int, int]) 
     for gt in files.gts:
         path = Path(folder) / files.name / gt.name
         trimap = read_mask(path)
-        if trimap.shape != shape:
-            raise InputError(f"{path}: found {_size(trimap.shape)} pixels, expected {_size(shape)} as in {gt}")
+        require_size(trimap, shape, path=path, like=gt)
         band = Cutout.of(((trimap > 0) & (trimap < 255)).astype(np.uint8))
         if not band.area:
             raise InputError(f"{path}: found no unknown pixel; expected grey levels 1..254 (usually 128) in the band")
@@ -167,7 +163,3 @@ def alpha_files(folder: Path) -> tuple[Path, ...]:
 
 def _other_files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}×{shape[0]}"

@@ -15,6 +15,7 @@ from evaluation.measures import GRADIENT_RADIUS, MEASURES, Measure
 from evaluation.sparse import Cutout
 from misc.box import Box
 from misc.morphology import ellipse
+from misc.sizes import difference
 
 THRESHOLDS = (0.5, 0.75)  # IoU at which a pair is a true positive, unless asked otherwise
 TRIMAP_WIDTH = 25  # pixels; of the ellipse that makes an unknown band from a true alpha
@@ -74,7 +75,7 @@ def region_errors(pred: Cutout, gt: Cutout, region: Cutout) -> ErrorSums:
         ValueError: the image sizes differ.
     """
     if region.shape != gt.shape:
-        raise ValueError(f"the region has {_size(region.shape)} pixels, the true alpha {_size(gt.shape)}")
+        raise ValueError(f"region: {difference(region.shape, gt.shape, like='the true alpha')}")
     window = _window(pred, gt, margin=GRADIENT_RADIUS + 1)
     sums = _sums(pred.window(window), gt.window(window), region=region.window(window) > 0)
     return replace(sums, pixels=region.area)
@@ -117,13 +118,9 @@ def _sums(p: np.ndarray, g: np.ndarray, *, region: np.ndarray | None) -> ErrorSu
 
 def _window(pred: Cutout, gt: Cutout, *, margin: int) -> Box:
     if pred.shape != gt.shape:
-        raise ValueError(f"the prediction has {_size(pred.shape)} pixels, the true alpha {_size(gt.shape)}")
+        raise ValueError(f"prediction: {difference(pred.shape, gt.shape, like='the true alpha')}")
     box = pred.box.union(gt.box)
     return box if box.is_empty else box.grown(margin, shape=gt.shape)
-
-
-def _size(shape: tuple[int, int]) -> str:
-    return f"{shape[1]}×{shape[0]}"
 
 
 @dataclass(frozen=True)

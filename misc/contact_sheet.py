@@ -31,6 +31,7 @@ from misc.files import write_text
 from misc.foreground import composite, cut_out
 from misc.images import read_alpha, read_image, write_image
 from misc.regions import contact_window, hair_window
+from misc.sizes import require_size
 
 HEIGHT = 240  # of a row, pixels
 MOST_ROWS = 250  # a JPEG is at most 65 535 pixels high
@@ -56,9 +57,7 @@ def read_alphas(folder: Path, image: np.ndarray) -> np.ndarray:
     alphas = []
     for path in paths:
         alphas.append(read_alpha(path))
-        if alphas[-1].shape != image.shape[:2]:
-            found, wanted = (f"{shape[1]}×{shape[0]}" for shape in (alphas[-1].shape, image.shape))
-            raise InputError(f"{path}: found {found} pixels, its photograph is {wanted}; make them the same size")
+        require_size(alphas[-1], image.shape, path=path, like="its photograph")
     return np.stack(alphas)
 
 

@@ -7,9 +7,9 @@ from tqdm import tqdm
 
 from evaluation.quality import ImqCounts, evaluate_image
 from misc import distributed
-from misc.errors import InputError
 from misc.filelists import ImageRecord, load_record
 from misc.images import read_alpha, to_uint8
+from misc.sizes import require_size
 from networks.predictor import Predictor
 
 
@@ -35,11 +35,7 @@ def validate(predictor: Predictor, records: list[ImageRecord]) -> ImqCounts:
         mattes: list[np.ndarray] = []
         if record.masks:
             image, masks = load_record(record, threshold=predictor.guidance_threshold)
-            if truth[0].shape != image.shape[:2]:
-                raise InputError(
-                    f"{record.alphas[0]}: the alpha is {truth[0].shape[1]}×{truth[0].shape[0]}, its photograph "
-                    f"{record.image} is {image.shape[1]}×{image.shape[0]}; make them the same size"
-                )
+            require_size(truth[0], image.shape, path=record.alphas[0], like=record.image)
             mattes = [to_uint8(matte).astype(np.float32) / 255 for matte in predictor(image, masks)]
         numbers.append(ImqCounts.zero().update(evaluate_image(mattes, truth, name=record.name)).to_numbers())
     shares = distributed.gather_objects(numbers)

@@ -136,7 +136,7 @@ def test_a_bad_file_is_named_in_one_line(make_data, tmp_path, how, kind):
     message = str(caught.value)
     assert message.startswith(f"{bad}: ") and "\n" not in message
     if how == "another size":
-        assert "12x10 pixels; expected 128x96" in message
+        assert "found 12×10 pixels, expected 128×96 as in" in message
 
 
 def test_a_bad_file_is_named_in_one_line_out_of_a_worker_too(make_data, tmp_path):

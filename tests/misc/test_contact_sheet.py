@@ -74,7 +74,7 @@ def test_bad_input_is_one_line_and_status_two(run: Callable, folder: Path) -> No
     for extra, words in (
         (["--mattes", folder / "nowhere"], "nowhere: no such folder"),
         (["--mattes", folder / "strangers"], "strangers: no folder has the name of one of the 2 photographs"),
-        (["--mattes", folder / "small"], "found 20×12 pixels, its photograph is 200×120"),
+        (["--mattes", folder / "small"], "found 20×12 pixels, expected 200×120 as in its photograph"),
         (["--images", folder / "masks"], "no photographs"),
         (["--output", folder / "sheet.gif"], "sheet.gif, expected"),
     ):
