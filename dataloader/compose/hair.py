@@ -19,7 +19,7 @@ from dataloader.compose.layout import Placement
 from dataloader.compose.scalp import Scalp
 
 STEP = 0.5  # most pixels between points of a strand: tents of one pixel's half-width then add up to a constant
-MOST_POINTS = 50_000  # of one person's strands; fewer strands are drawn where it would take more
+MOST_POINTS = 40_000  # of one person's strands; fewer strands are drawn where it would take more
 SMALLEST_HEAD = 16  # pixels; on smaller heads no strand could be seen
 WIDEST = 1.6  # pixels, of one strand
 LIGHT = np.array([255, 244, 228], np.float32)  # colour of the light behind back-lit hair, RGB
@@ -269,9 +269,10 @@ def _splat(
     height, width = shape
     keep = ((points > -1) & (points < (width, height))).all(axis=1)
     points, areas, colors = points[keep] + 1, areas[keep], colors[keep]  # on a grid with a border of one pixel
-    corner = np.floor(points).astype(np.int64)
+    corner = np.floor(points)
     right, down = (points - corner).T
-    first = corner[:, 1] * (width + 2) + corner[:, 0]
+    column, row = corner.astype(np.int64).T
+    first = row * (width + 2) + column
     index = np.concatenate([first, first + 1, first + width + 2, first + width + 3])
     share = np.concatenate([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right])
     weight = share * np.tile(areas, 4)

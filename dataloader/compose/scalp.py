@@ -15,7 +15,7 @@ import numpy as np
 
 from dataloader.compose.outlines import SOLID, Outline
 
-SCALP_HEAD = 64  # size of a head, in pixels, at which the contour is looked at
+SCALP_HEAD = 48  # size of a head, in pixels, at which the contour is looked at
 NARROW = 0.5  # what is narrower than this share of a head is no head
 REACH = 2.0  # heads below the crown to which long hair is looked for
 COLOR_DISTANCE = 25.0  # in CIE Lab as 8 bits have it: colours nearer than this to the hair's are hair
@@ -139,8 +139,11 @@ def _hair_contour(
         skin = np.median(lab[face], axis=0)
         if np.linalg.norm(skin - usual) > UNLIKE:
             alike &= distance < np.linalg.norm(lab - skin, axis=2)
-    labels = cv2.connectedComponents(alike, connectivity=4, ltype=cv2.CV_16U)[1]
-    alike = np.isin(labels, np.unique(labels[under_crown & (alike > 0)])).astype(np.uint8)
+    count, labels = cv2.connectedComponents(alike, connectivity=4, ltype=cv2.CV_16U)
+    grown = np.zeros(count, np.uint8)  # 1 for the parts that touch what is under the crown
+    grown[labels[under_crown]] = 1
+    grown[0] = 0
+    alike = grown[labels]
     reach = cv2.dilate(alike, np.ones((round(0.12 * size) | 1,) * 2, np.uint8)) > 0
     long = reach & (rows < crown + REACH * size) & (abs(columns - middle[0]) < 1.0 * size)
     return edge * (above | long)
