@@ -16,7 +16,7 @@ import numpy as np
 
 from misc.errors import InputError
 from misc.files import write_text
-from misc.images import read_image, read_mask
+from misc.images import empty_mask, orientation_of, read_image, read_mask
 
 
 @dataclass(frozen=True)
@@ -319,11 +319,17 @@ def load_record(record: InferenceRecord, *, threshold: int) -> tuple[np.ndarray,
     for path in record.masks:
         mask = read_mask(path)
         if mask.shape != image.shape[:2]:
+            turned = mask.shape == image.shape[1::-1] and orientation_of(record.image) >= 5
             raise InputError(
                 f"{path}: the mask is {mask.shape[1]}×{mask.shape[0]}, its photograph {record.image} is "
-                f"{image.shape[1]}×{image.shape[0]}; make them the same size"
+                f"{image.shape[1]}×{image.shape[0]}; "
+                + (
+                    "its EXIF orientation was applied; the mask fits the picture before it is turned: turn the mask"
+                    if turned
+                    else "make them the same size"
+                )
             )
-        if mask.max() < threshold:
-            raise InputError(f"{path}: the mask is empty: its maximum is {mask.max()}, --guidance-thres is {threshold}")
+        if mask.max(initial=0) < threshold:
+            raise empty_mask(path, threshold=threshold)
         masks.append(mask)
     return image, np.stack(masks)

@@ -1,113 +1,181 @@
-"""Reading and writing photographs, alphas and masks. RGB in memory, never BGR; one clear error per bad file."""
+"""Reading and writing pictures: upright, RGB in memory, never BGR; one clear error per bad file."""
 
 from __future__ import annotations
 
+import io
+import struct
+import zlib
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, ImageCms
 
 from misc.errors import InputError
 from misc.files import write_bytes
+from misc.pictures import open_picture
+from misc.shapes import single_channel
 
 # A grey mask, 0..255, is foreground from this value on, in training, validation and inference: the default of the
 # published inference. Masks of detectors are 0 or 255, so it matters only for soft or recompressed ones.
 MASK_THRESHOLD = 170
 
 
-def _decode(path: str | Path, flags: int, kind: str) -> np.ndarray:
-    path = Path(path)
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
-        raise FileNotFoundError(f"{path}: {what}; expected {kind}")
-    data = np.fromfile(path, dtype=np.uint8)
-    image = cv2.imdecode(data, flags) if data.size else None
-    if image is None:
-        raise InputError(f"{path}: not a readable image ({data.size} bytes); expected {kind}, PNG or JPEG; replace it")
-    if _is_cut_short(data.tobytes()):
-        raise InputError(f"{path}: the file is cut short ({data.size} bytes); replace it")
-    return image
-
-
-def _is_cut_short(data: bytes) -> bool:
-    """True for a PNG without its IEND chunk, or a JPEG whose last scan has no end: decoders fill both with grey."""
-    if data.startswith(b"\x89PNG"):
-        return data.rfind(b"IEND") < 0
-    if data.startswith(b"\xff\xd8"):
-        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    return False
-
-
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, *, srgb: bool = False) -> np.ndarray:
     """Read a photograph.
+
+    Args:
+        path: JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF (its first frame), or HEIC where pillow-heif is installed.
+        srgb: convert from the picture's ICC profile, for what is to be mixed with other pictures.
 
     Returns:
         (H, W, 3) uint8, RGB. EXIF orientation is applied; an alpha channel is dropped.
 
     Raises:
         FileNotFoundError: no such file.
-        InputError: not an image, or cut short.
+        InputError: not an image, too large, or cut short.
     """
-    return cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR, "a photograph"), cv2.COLOR_BGR2RGB)
+    picture = open_picture(path, "a photograph")
+    colors = picture.colors()
+    return to_srgb(colors, picture.profile) if srgb and picture.profile else colors
 
 
-def read_rgba(path: str | Path) -> np.ndarray:
-    """Read a cut-out: (H, W, 4) uint8, RGBA, colours not multiplied by alpha.
+def read_rgba(path: str | Path, *, srgb: bool = False) -> np.ndarray:
+    """Read a cut-out: (H, W, 4) uint8, RGBA, upright, colours not multiplied by alpha. Arguments as ``read_image``.
 
     Raises:
         FileNotFoundError: no such file.
-        InputError: not an image, or one without four channels of 8 bits.
+        InputError: not an image, or one without four channels of 8 or 16 bits.
     """
-    image = _decode(path, cv2.IMREAD_UNCHANGED, "an RGBA cut-out")
-    if image.ndim != 3 or image.shape[2] != 4 or image.dtype != np.uint8:
-        raise InputError(f"{path}: found shape {image.shape}, {image.dtype}; expected an 8-bit RGBA image")
-    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
-
-
-def _read_grey(path: str | Path, kind: str) -> np.ndarray:
-    image = _decode(path, cv2.IMREAD_UNCHANGED, kind)
-    if image.ndim == 3:  # some tools save grey as RGB: any colour channel will do, an alpha channel would not
-        image = image[..., 0]
-    if image.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{path}: found {image.dtype} pixels; expected {kind} of 8 or 16 bits")
-    return image
+    picture = open_picture(path, "an RGBA cut-out")
+    channels = picture.channels()
+    if channels.ndim != 3 or channels.shape[2] != 4 or channels.dtype not in (np.uint8, np.uint16):
+        raise InputError(
+            f"{path}: found shape {channels.shape}, {channels.dtype}; expected an RGBA image of 8 or 16 bits"
+        )
+    if channels.dtype == np.uint16:
+        channels = (channels >> 8).astype(np.uint8)
+    if srgb and picture.profile:
+        channels = np.dstack([to_srgb(np.ascontiguousarray(channels[..., :3]), picture.profile), channels[..., 3]])
+    return channels
 
 
 def read_alpha(path: str | Path) -> np.ndarray:
-    """Read an alpha matte of 8 or 16 bits.
+    """Read an alpha matte of 8 or 16 bits: grey, or the alpha channel of a cut-out.
 
     Returns:
         (H, W) float32 in [0, 1].
 
     Raises:
         FileNotFoundError: no such file.
-        InputError: not an image, or neither 8 nor 16 bits.
+        InputError: not an image, neither 8 nor 16 bits, or in colours.
     """
-    image = _read_grey(path, "an alpha matte")
+    image = single_channel(open_picture(path, "an alpha matte"), colored=False)
     return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
 
 
 def read_mask(path: str | Path) -> np.ndarray:
-    """Read a grey mask.
+    """Read the mask of one person, grey, indexed, coloured or in an alpha channel (see ``misc.shapes``).
 
     Returns:
-        (H, W) uint8, 0..255; 16-bit files are reduced to 8 bits.
+        (H, W) uint8, 0..255. Masks of 0 and 1 become 0 and 255; 16-bit files are reduced to 8 bits, unless their
+        values fit into 8.
 
     Raises:
         FileNotFoundError: no such file.
-        InputError: not an image, or neither 8 nor 16 bits.
+        InputError: not an image, neither 8 nor 16 bits, or not the mask of one person.
     """
-    image = _read_grey(path, "a mask")
-    return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
+    mask = _mask_levels(path)
+    top = int(mask.max(initial=0))
+    if mask.dtype == np.uint16:
+        mask = (mask >> 8 if top > 255 else mask).astype(np.uint8)
+    return mask * np.uint8(255) if top == 1 else mask
 
 
-def write_image(path: str | Path, image: np.ndarray, *, quality: int = 95) -> None:
+def _mask_levels(path: str | Path) -> np.ndarray:
+    return single_channel(open_picture(path, "a mask"), colored=True)
+
+
+def empty_mask(path: str | Path, *, threshold: int) -> InputError:
+    """What to raise where no pixel of a mask reaches ``threshold``: the true greatest value and the remedy."""
+    levels = _mask_levels(path)
+    top, most = int(levels.max(initial=0)), np.iinfo(levels.dtype).max
+    if not top:
+        return InputError(f"{path}: the mask is empty: its maximum is 0; draw the person white (255), or remove it")
+    return InputError(
+        f"{path}: the mask is empty: its maximum is {top} of {most}, foreground begins at {threshold} of 255; multiply "
+        f"it by {most // top}, or save the person as {most} (infer.py also takes a lower --guidance-thres)"
+    )
+
+
+def orientation_of(path: str | Path) -> int:
+    """EXIF orientation of a photograph, 1 to 8; 5 and more exchange width and height.
+
+    Raises:
+        FileNotFoundError: no such file.
+        InputError: not an image.
+    """
+    return open_picture(path, "a photograph").orientation
+
+
+# ------------------------------------------------------------------------------------------------------ colour spaces
+
+
+def profile_of(path: str | Path) -> bytes | None:
+    """The ICC profile of an RGB picture, ``None`` where it has none: viewers then take it for sRGB.
+
+    Raises:
+        FileNotFoundError: no such file.
+        InputError: not an image.
+    """
+    return open_picture(path, "a photograph").profile
+
+
+def to_srgb(image: np.ndarray, profile: bytes) -> np.ndarray:
+    """Colours of an ICC profile as sRGB; as they are, where the profile is sRGB already or cannot be used.
+
+    Args:
+        image: (H, W, 3) uint8 in the colour space of ``profile``.
+        profile: ICC, of RGB.
+
+    Returns:
+        (H, W, 3) uint8, sRGB.
+    """
+    transform = _transform(profile)
+    return image if transform is None else np.array(ImageCms.applyTransform(Image.fromarray(image), transform))
+
+
+@lru_cache(maxsize=16)
+def _transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return None
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), "RGB", "RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return None
+
+
+def _with_profile(png: bytes, profile: bytes) -> bytes:
+    """A PNG with an iCCP chunk behind its first chunk, IHDR."""
+    body = b"iCCP" + b"icc\0\0" + zlib.compress(profile)
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    end = 8 + 12 + struct.unpack_from(">I", png, 8)[0]
+    return png[:end] + chunk + png[end:]
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
+
+
+def write_image(path: str | Path, image: np.ndarray, *, quality: int = 95, profile: bytes | None = None) -> None:
     """Write a picture atomically; the suffix of ``path`` chooses the format.
 
     Args:
         path: .png or .jpg; parent folders are made.
         image: uint8, (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA.
         quality: of a JPEG, 0..100.
+        profile: ICC profile of the colours, for a PNG.
 
     Raises:
         TypeError: not uint8 (alpha in [0, 1] has to be scaled by the caller, who knows how to round).
@@ -122,7 +190,8 @@ def write_image(path: str | Path, image: np.ndarray, *, quality: int = 95) -> No
     done, data = cv2.imencode(path.suffix, image, options)
     if not done:
         raise OSError(f"{path}: cannot be encoded as {path.suffix}")
-    write_bytes(path, data.tobytes())
+    content = data.tobytes()
+    write_bytes(path, _with_profile(content, profile) if profile and path.suffix.lower() == ".png" else content)
 
 
 def to_uint8(alpha: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="a folder"):
         read_image(tmp_path)
     write_image(tmp_path / "rgb.png", PICTURE)
-    with pytest.raises(InputError, match="expected an 8-bit RGBA image"):
+    with pytest.raises(InputError, match="expected an RGBA image of 8 or 16 bits"):
         read_rgba(tmp_path / "rgb.png")
     with pytest.raises(TypeError, match="uint8"):
         write_image(tmp_path / "float.png", PICTURE / 255)
