@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from misc.errors import InputError
 from misc.foreground import composite, cut_out
-from misc.images import to_uint8, write_image
+from misc.images import profile_of, to_srgb, to_uint8, write_image
 
 
 class Matted(Protocol):
-    """A photograph by its name, with the files of its masks."""
+    """A photograph by its name, with its file and the files of its masks."""
 
     @property
     def name(self) -> str:
         """Of the photograph."""
+
+    @property
+    def image(self) -> Path:
+        """File of the photograph."""
 
     @property
     def masks(self) -> Sequence[Path]:
@@ -31,8 +37,8 @@ class Outputs:
 
     Attributes:
         folder: mattes, <folder>/<image>/<mask name>.png.
-        rgba: also cut-outs, <folder>_rgba/<image>/<mask name>.png.
-        background: also all people on this photograph, (H, W, 3) uint8: <folder>_composite/<image>.png.
+        rgba: also cut-outs, <folder>_rgba/<image>/<mask name>.png, with the colour profile of their photograph.
+        background: also all people on this photograph, (H, W, 3) uint8, sRGB: <folder>_composite/<image>.png, sRGB.
     """
 
     folder: Path
@@ -40,7 +46,10 @@ class Outputs:
     background: np.ndarray | None = None
 
     def _beside(self, suffix: str) -> Path:
-        return self.folder.with_name(self.folder.name + suffix)
+        folder = Path(os.path.abspath(self.folder))  # "." and ".." have no name of their own
+        if not folder.name:
+            raise InputError(f"{self.folder}: no folder can stand beside it; choose another --output")
+        return folder.with_name(folder.name + suffix)
 
     def mattes(self, record: Matted) -> list[Path]:
         """Files of the mattes, in the order of the masks."""
@@ -55,12 +64,30 @@ class Outputs:
         """File of the composite."""
         return self._beside("_composite") / f"{record.name}.png"
 
-    def are_there(self, record: Matted) -> bool:
-        """Whether everything for a photograph has been written."""
+    def files(self, record: Matted) -> list[Path]:
+        """Everything that is written for a photograph."""
         files = self.mattes(record)
         files += self.cutouts(record) if self.rgba else []
         files += [self.composite(record)] if self.background is not None else []
-        return all(path.is_file() for path in files)
+        return files
+
+    def are_there(self, record: Matted) -> bool:
+        """Whether everything for a photograph has been written."""
+        return all(path.is_file() for path in self.files(record))
+
+    def require_apart(self, records: Sequence[Matted], *others: str | Path | None) -> None:
+        """Refuse results that would take the place of a photograph, a mask or another file that is read.
+
+        Args:
+            records: all photographs.
+            others: further files that are read, such as filelists; ``None`` and folders are passed over.
+
+        Raises:
+            InputError: a result would; names both files.
+        """
+        inputs = [path for record in records for path in (record.image, *record.masks)]
+        inputs += [Path(path) for path in others if path is not None and Path(path).is_file()]
+        require_apart(inputs, results=(path for record in records for path in self.files(record)))
 
     def write(self, record: Matted, result: tuple[np.ndarray, np.ndarray]) -> None:
         """Write everything for a photograph (H, W, 3) and its mattes (K, H, W), each file whole or not at all.
@@ -70,11 +97,55 @@ class Outputs:
         """
         image, mattes = result
         if self.rgba or self.background is not None:
+            profile = profile_of(record.image)
             cutouts = [cut_out(image, matte) for matte in mattes]
-            if self.background is not None:
-                write_image(self.composite(record), composite(cutouts, self.background))
             if self.rgba:
                 for path, cutout in zip(self.cutouts(record), cutouts):
-                    write_image(path, cutout)
+                    write_image(path, cutout, profile=profile)
+            if self.background is not None:
+                if profile:
+                    cutouts = [np.dstack([to_srgb(c[..., :3].copy(), profile), c[..., 3]]) for c in cutouts]
+                write_image(self.composite(record), composite(cutouts, self.background))
         for path, matte in zip(self.mattes(record), mattes):
             write_image(path, to_uint8(matte))
+
+
+def require_apart(inputs: Iterable[Path], *, results: Iterable[Path] = (), folders: Iterable[Path] = ()) -> None:
+    """Refuse results that would take the place of files that are read.
+
+    Args:
+        inputs: files that are read.
+        results: files that will be written. One that is there and is a link to an input counts as that input.
+        folders: folders whose content will be replaced: no input may lie below one.
+
+    Raises:
+        InputError: a result would; names it and the input.
+    """
+    entries: dict[str, Path] = {}
+    files: dict[tuple[int, int], Path] = {}
+    parents: dict[Path, str] = {}
+
+    def entry(path: Path) -> str:
+        if path.parent not in parents:
+            parents[path.parent] = os.path.realpath(path.parent)
+        return os.path.join(parents[path.parent], path.name)
+
+    for path in inputs:
+        entries.setdefault(entry(path), path)
+        if path.exists():
+            found = path.stat()
+            files.setdefault((found.st_dev, found.st_ino), path)
+    for result in results:
+        own = entries.get(entry(result))
+        if own is None and files and result.exists():
+            found = result.stat()
+            own = files.get((found.st_dev, found.st_ino))
+        if own is not None:
+            raise InputError(f"{result}: would take the place of {own}, which is read; choose another --output")
+    replaced = {os.path.realpath(folder): folder for folder in folders}
+    for place, path in entries.items() if replaced else ():
+        for above in Path(place).parents:
+            if str(above) in replaced:
+                raise InputError(
+                    f"{path}: is read and lies in {replaced[str(above)]}, where results go; choose another --output"
+                )

@@ -122,7 +122,7 @@ def _compose(
         background = backgrounds[int(rng.integers(len(backgrounds)))]
         try:
             cutouts = [load(person) for person in chosen]
-            return compose(cutouts, read_image(background), rng, params), chosen, background
+            return compose(cutouts, read_image(background, srgb=True), rng, params), chosen, background
         except LayoutError:
             continue
     raise InputError(

@@ -121,10 +121,10 @@ def load_cutout(person: Person, *, clean: bool = False) -> Cutout:
         InputError: not a readable image, colours and alpha of different sizes, or an empty alpha.
     """
     if person.alpha is None:
-        rgba = read_rgba(person.color)
+        rgba = read_rgba(person.color, srgb=True)
         color, alpha = np.ascontiguousarray(rgba[..., :3]), rgba[..., 3].astype(np.float32) / np.float32(255)
     else:
-        color, alpha = read_image(person.color), read_alpha(person.alpha)
+        color, alpha = read_image(person.color, srgb=True), read_alpha(person.alpha)
     source = person.alpha or person.color
     if color.shape[:2] != alpha.shape:
         sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (alpha, color)]
