@@ -10,23 +10,30 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from config import named_keys
 from misc import distributed
 from misc.cleaning import check_below
 from misc.device import PRECISIONS, keep_freed_memory, select_device
-from misc.errors import InputError, describe_os_error, run_script
+from misc.errors import InputError, run_script, say
+from misc.faults import TooLarge, one_line, one_of_many
 from misc.filelists import InferenceRecord, load_record, pair_inference
+from misc.folders import left_out
 from misc.images import MASK_THRESHOLD, read_image
 from misc.outputs import Outputs
 from misc.overlap import overlapped
+from misc.pictures import PHOTOGRAPHS
 from networks.checkpoint import SETTING_KEYS, WIDTH_KEY, network_from_checkpoint
 from networks.predictor import DEFAULT_MARGIN, SHIPPED, Predictor
 from networks.refiner import check_share
 from networks.scale import SCALES
 
 __all__ = ["Predictor"]
+
+# Memory on a CPU, from peaks with photographs of 27 and 61 megapixels and one and three people (--max-side 1280).
+BYTES, BYTES_PER_PIXEL, BYTES_PER_PIXEL_AND_PERSON = 0.9e9, 26, 12
 
 
 def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) -> list[str]:
@@ -41,15 +48,33 @@ def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) 
         OSError: the output cannot be written.
     """
     outputs.folder.mkdir(parents=True, exist_ok=True)
-    outcomes = overlapped(
-        records,
-        read=lambda record: load_record(record, threshold=predictor.guidance_threshold),
-        work=lambda _, loaded: (loaded[0], predictor(*loaded)),
-        write=outputs.write,
-    )
+
+    def read(record: InferenceRecord) -> tuple[np.ndarray, np.ndarray]:
+        with one_of_many(record.image):
+            return load_record(record, threshold=predictor.guidance_threshold)
+
+    def work(record: InferenceRecord, loaded: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        with one_of_many(record.image, needs=bytes_needed(loaded[1]), remedy="make it smaller or lower --max-side"):
+            return loaded[0], predictor(*loaded)
+
+    def write(record: InferenceRecord, result: tuple[np.ndarray, np.ndarray]) -> None:
+        with one_of_many(record.image):
+            outputs.write(record, result)
+
+    outcomes = overlapped(records, read=read, work=work, write=write)
     bar = tqdm(outcomes, total=len(records), desc="infer", unit="photo", disable=distributed.hide_progress())
-    errors = [outcome.error for outcome in bar if outcome.error is not None]
-    return [describe_os_error(error) if isinstance(error, OSError) else str(error) for error in errors]
+    failed = {outcome.item.name: (outcome.item, outcome.error) for outcome in bar if outcome.error is not None}
+    # A large photograph may have taken the memory of those beside it: they have another try, each alone.
+    again = [record for record, error in failed.values() if isinstance(error, TooLarge)]
+    for record in again:
+        for outcome in overlapped([record], read=read, work=work, write=write):
+            failed[record.name] = (record, outcome.error)
+    return [one_line(error) for _, error in failed.values() if error is not None]
+
+
+def bytes_needed(masks: np.ndarray) -> float:
+    """Memory that matting takes on a CPU, estimated from the size of the masks (K, H, W)."""
+    return BYTES + masks[0].size * (BYTES_PER_PIXEL + BYTES_PER_PIXEL_AND_PERSON * len(masks))
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -66,7 +91,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--image-dir", required=True, help="photographs: a filelist or a folder")
     add("--mask-dir", required=True, help="masks: a filelist of …/<image>/NN.png, or a folder of such folders")
     add("--output", required=True, help="mattes go to OUTPUT/<image>/<mask name>")
-    add("--image-ext", default="jpg", help="extension of the photographs (default jpg)")
+    add("--image-ext", help=f"extension of the photographs (default: any of {' '.join(PHOTOGRAPHS)})")
     add("--mask-ext", default="png", help="extension of the masks (default png)")
     add(
         "--guidance-thres",
@@ -127,7 +152,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--untangle-masks", action="store_true", help="where a mask covers most of a smaller one, take that out first")
     add("--resume", action="store_true", help="skip photographs whose results are there already")
     add("--rgba", action="store_true", help="also cut-outs with their own colours: OUTPUT_rgba/<image>/<mask name>")
-    add("--composite", metavar="PHOTO", help="also all people on this photograph: OUTPUT_composite/<image>.png")
+    add("--composite", metavar="PHOTO", help="also all people on this photograph: OUTPUT_composite/<image>.png, sRGB")
     add(
         "overrides",
         nargs="*",
@@ -158,7 +183,7 @@ def build_outputs(options: argparse.Namespace) -> Outputs:
     """
     if (options.rgba or options.composite) and importlib.util.find_spec("pymatting") is None:
         raise InputError("--rgba and --composite need pymatting; install it with `pip install pymatting`")
-    background = read_image(options.composite) if options.composite else None
+    background = read_image(options.composite, srgb=True) if options.composite else None
     return Outputs(Path(options.output), rgba=options.rgba, background=background)
 
 
@@ -203,6 +228,9 @@ def main(arguments: list[str] | None = None) -> int:
     records, without_masks = pair_inference(
         options.image_dir, options.mask_dir, image_ext=options.image_ext, mask_ext=options.mask_ext
     )
+    outputs.require_apart(
+        records, options.image_dir, options.mask_dir, options.composite, options.checkpoint, options.config
+    )
     options.device = distributed.start(select_device(options.device))
     keep_freed_memory(options.device)
     with distributed.lost_processes():
@@ -228,13 +256,17 @@ def report(
 ) -> int:
     """Say what was done and what was not; returns the exit status."""
     for name in without_masks:
-        print(f"{name}: no masks, left out", file=sys.stderr)
+        say(f"{name}: no masks, left out")
+    others = left_out(options.image_dir, extension=options.image_ext)
+    for line in filter(None, (others, left_out(options.mask_dir, extension=options.mask_ext, pattern="*/*"))):
+        say(line)
     for line in failures:
-        print(f"error: {line}", file=sys.stderr)
+        say(f"error: {line}")
     there = f", {skipped} of them before" if skipped else ""
     done = len(records) - len(failures)
-    print(
-        f"{done} of {len(records)} photographs matted into {options.output}{there}; {len(without_masks)} without masks"
+    say(
+        f"{done} of {len(records)} photographs matted into {options.output}{there}; {len(without_masks)} without masks",
+        file=sys.stdout,
     )
     return 0 if not failures else 1 if done else 2
 

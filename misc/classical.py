@@ -25,8 +25,10 @@ import numpy as np
 from tqdm import tqdm
 
 from misc.cleaning import check_below, clean_matte
-from misc.errors import InputError, RunError, run_script
-from misc.filelists import load_record, pair_inference
+from misc.errors import InputError, run_script, say
+from misc.faults import ends_run, one_line, one_of_many
+from misc.filelists import InferenceRecord, load_record, pair_inference
+from misc.folders import left_out
 from misc.images import MASK_THRESHOLD
 from misc.outputs import Outputs
 
@@ -169,33 +171,62 @@ def solve_person(
     return clean_matte(alpha, masks[number].view(np.uint8), below=options.clean_below) if options.clean_below else alpha
 
 
+def matte_record(
+    record: InferenceRecord, solve: Callable[[np.ndarray, np.ndarray], np.ndarray], options: argparse.Namespace
+) -> tuple[tuple[np.ndarray, np.ndarray], list[float]]:
+    """The photograph and its mattes, as :class:`Outputs` writes them, and the seconds that each person took.
+
+    Raises:
+        FileNotFoundError: a file is gone.
+        InputError: a file cannot be used, a system cannot be solved, or the memory does not suffice.
+    """
+    seconds, mattes = [], []
+    with one_of_many(record.image):
+        image, masks = load_record(record, threshold=MASK_THRESHOLD)
+        for number, path in enumerate(record.masks):
+            started = time.perf_counter()
+            try:
+                mattes.append(solve_person(image, masks >= MASK_THRESHOLD, number, solve, options))
+            except ValueError as error:  # a linear system that pymatting gives up on
+                raise InputError(f"{path}: {options.method} failed: {error}; try another --method") from error
+            seconds.append(time.perf_counter() - started)
+        return (image, np.stack(mattes)), seconds
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line; returns the exit status: 1 where some photographs failed, 2 where all did."""
 
     options = parse(arguments)
     solve = solver(options.method)
     records, without_masks = pair_inference(options.images, options.masks)
     records = records[: options.limit]
     outputs = Outputs(options.output)
+    outputs.require_apart(records, options.images, options.masks)
     todo = [record for record in records if not outputs.are_there(record)]
     seconds: list[float] = []
-    for record in tqdm(todo, desc=options.method, unit="photo"):
-        image, masks = load_record(record, threshold=MASK_THRESHOLD)
-        mattes = []
-        for number, path in enumerate(record.masks):
-            started = time.perf_counter()
-            try:
-                mattes.append(solve_person(image, masks >= MASK_THRESHOLD, number, solve, options))
-            except ValueError as error:  # a linear system that pymatting gives up on
-                raise RunError(f"{path}: {options.method} failed: {error}; try another --method") from error
-            seconds.append(time.perf_counter() - started)
-        outputs.write(record, (image, np.stack(mattes)))
-    print(f"{options.output}: {len(todo)} photographs matted, {len(records) - len(todo)} were there already")
+    failures = []
+    for record in tqdm(todo, desc=options.method, unit="photo", disable=None):
+        try:
+            result, took = matte_record(record, solve, options)
+            outputs.write(record, result)
+            seconds += took
+        except (InputError, OSError) as error:
+            if ends_run(error):
+                raise
+            failures.append(one_line(error))
+    for line in (left_out(options.images), left_out(options.masks, extension="png", pattern="*/*")):
+        if line:
+            say(line)
+    for line in failures:
+        say(f"error: {line}")
+    there = len(records) - len(todo)
+    done = len(todo) - len(failures)
+    say(f"{options.output}: {done} photographs matted, {there} were there already", file=sys.stdout)
     if without_masks:
-        print(f"{len(without_masks)} photographs without masks left out, the first {without_masks[0]}")
+        say(f"{len(without_masks)} photographs without masks left out, the first {without_masks[0]}", file=sys.stdout)
     if options.seconds and seconds:
         print(f"{median(seconds):.2f} s per person (median of {len(seconds)})")
-    return 0
+    return 0 if not failures else 1 if done or there else 2
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ one person (alpha, mask, foreground colours).
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 
 from misc.errors import InputError
 from misc.files import write_text
+from misc.folders import endings, pictures_in
 from misc.images import empty_mask, orientation_of, read_image, read_mask
 
 
@@ -68,12 +70,12 @@ def read_filelist(path: str | Path) -> list[Path]:
     if not path.is_file():
         what = "a folder" if path.is_dir() else "no such file"
         raise FileNotFoundError(f"{path}: {what}; expected a filelist, a text file with one path per line")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a UTF-8 text file; expected a filelist with one path per line") from None
-    if "\0" in text:
-        raise InputError(f"{path}: not a text file; expected a filelist with one path per line")
+    data = path.read_bytes()
+    if b"\0" in data:
+        what = "UTF-16; save it as UTF-8" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "not a text file"
+        raise InputError(f"{path}: {what}; expected a filelist with one path per line")
+    # As names are on disk, which need not be UTF-8, nor need the locale be.
+    text = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf"))
     # Only line feeds end a line: splitlines() would also cut a file name at a form feed or a Unicode separator.
     lines = ((number, line.strip()) for number, line in enumerate(text.split("\n"), start=1))
     return [_locate(line, path, number) for number, line in lines if line and not line.startswith("#")]
@@ -84,8 +86,20 @@ def _locate(line: str, filelist: Path, number: int) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
+    if not _is_utf8(line):
+        raise InputError(
+            f"{filelist}: not a UTF-8 text file (line {number}), and no file has such a name; save it as UTF-8"
+        )
     places = "" if Path(line).is_absolute() else f" (looked in {filelist.parent} and {Path.cwd()})"
     raise FileNotFoundError(f"{filelist}: line {number}: {line}: no such file{places}; correct or remove the line")
+
+
+def _is_utf8(line: str) -> bool:
+    try:
+        os.fsencode(line).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def write_filelist(path: str | Path, paths: Iterable[str | Path]) -> None:
@@ -149,7 +163,7 @@ def pair_training(
     fg_of = _by_instance(fgs, "foreground")
     bg_of = _backgrounds(bgs, _by_instance(alphas, "alpha"))
     for record in pair_test(alphas=alphas, images=images, masks=masks):
-        stems = [alpha.stem for alpha in record.alphas]
+        stems = [_name(alpha, alpha.stem) for alpha in record.alphas]
         fg = tuple(_find(fg_of.get(record.name, {}), stem, record.name, "foreground", "train_fg") for stem in stems)
         bg_by_stem = bg_of.get(record.name, {})
         if "" in bg_by_stem:
@@ -195,8 +209,8 @@ def _by_instance(paths: Iterable[Path], role: str) -> dict[str, dict[str, Path]]
     """Files ``…/<image name>/NN.ext`` by image name, then NN. The same file listed twice is harmless."""
     found: dict[str, dict[str, Path]] = {}
     for path in paths:
-        files = found.setdefault(path.parent.name, {})
-        _claim(files, path.stem, path, f"{role} {path.stem!r} of image {path.parent.name!r}")
+        files = found.setdefault(_name(path, path.parent.name), {})
+        _claim(files, _name(path, path.stem), path, f"{role} {path.stem!r} of image {path.parent.name!r}")
     return found
 
 
@@ -204,22 +218,36 @@ def _by_image(paths: Iterable[Path]) -> dict[str, Path]:
     """Photographs by name, in order of the list."""
     found: dict[str, Path] = {}
     for path in paths:
-        _claim(found, path.stem, path, f"photograph {path.stem!r}")
+        _claim(found, _name(path, path.stem), path, f"photograph {path.stem!r}")
     return found
+
+
+def _name(path: Path, name: str) -> str:
+    """A name by which files find each other: in one Unicode form, as systems write "é" in one or two characters.
+
+    Raises:
+        InputError: the name would lead out of the folder of results.
+    """
+    if name in ("", ".", ".."):
+        raise InputError(f"{path}: the name {name!r} cannot be used for a folder; rename it")
+    return unicodedata.normalize("NFC", name)
 
 
 def _claim(files: dict[str, Path], key: str, path: Path, what: str) -> None:
     first = files.setdefault(key, path)
     if first != path and os.path.abspath(first) != os.path.abspath(path):
-        raise InputError(f"{path}: a second file for {what}, the first is {first}; names must be unique, rename one")
+        raise InputError(
+            f"{path}: a second file for {what}, the first is {first}; names must be unique, rename one"
+            + (", or name one kind with --image-ext" if first.suffix.lower() != path.suffix.lower() else "")
+        )
 
 
 def _backgrounds(paths: Iterable[Path], alphas: InstanceFiles) -> dict[str, dict[str, Path]]:
     """Backgrounds by image name, then by stem of the alpha, or under "" where one serves the whole photograph."""
     found: dict[str, dict[str, Path]] = {}
     for path in paths:
-        per_instance = path.stem in alphas.get(path.parent.name, {})
-        name, stem = (path.parent.name, path.stem) if per_instance else (path.stem, "")
+        folder, stem = unicodedata.normalize("NFC", path.parent.name), _name(path, path.stem)
+        name, stem = (folder, stem) if stem in alphas.get(folder, {}) else (stem, "")
         _claim(found.setdefault(name, {}), stem, path, f"the background of image {name!r}")
     return found
 
@@ -242,7 +270,7 @@ def pair_inference(
     image_source: str | Path,
     mask_source: str | Path,
     *,
-    image_ext: str = ".jpg",
+    image_ext: str | None = None,
     mask_ext: str = ".png",
 ) -> tuple[list[InferenceRecord], list[str]]:
     """Join photographs and masks by image name.
@@ -253,8 +281,8 @@ def pair_inference(
     Args:
         image_source: filelist or folder of photographs.
         mask_source: filelist or folder of masks.
-        image_ext: what photographs in a folder end with, with or without dot, in any case. Filelists are taken as
-            they stand.
+        image_ext: what photographs in a folder end with, with or without dot, in any case; by default any of
+            ``misc.pictures.PHOTOGRAPHS``. Filelists are taken as they stand.
         mask_ext: the same for masks.
 
     Returns:
@@ -267,41 +295,39 @@ def pair_inference(
     image_source, mask_source = Path(image_source), Path(mask_source)
     images = _by_image(_files(image_source, image_ext, pattern="*"))
     if not images:
-        expected = f"no file ends with {_suffix(image_ext)}" if image_source.is_dir() else "the filelist is empty"
-        raise InputError(f"{image_source}: no photographs: {expected}")
+        expected = f"no file ends with {' '.join(endings(image_ext))}" if image_source.is_dir() else "the list is empty"
+        raise InputError(f"{image_source}: no photographs: {expected}{_subfolders(image_source)}")
     paths = _files(mask_source, mask_ext, pattern="*/*")
     masks = _by_instance(paths, "mask")
     if not mask_source.is_dir():
         for path in paths:
-            if path.parent.name not in images:
+            if _name(path, path.parent.name) not in images:
                 raise InputError(
                     f"{mask_source}: {path}: image {path.parent.name!r} is not among the {len(images)} photographs of "
                     f"{image_source}; expected …/<image name>/NN.png; add the photograph or drop the line"
                 )
-    records = [InferenceRecord(name, path, _ordered(masks[name])) for name, path in images.items() if name in masks]
+    records = [
+        InferenceRecord(path.stem, path, _ordered(masks[name])) for name, path in images.items() if name in masks
+    ]
     if not records:
         example = next(iter(images))
         raise InputError(
             f"{mask_source}: {len(paths)} masks, none for the {len(images)} photographs of {image_source}; "
-            f"expected …/{example}/NN{_suffix(mask_ext)} and the like"
+            f"expected …/{example}/NN{endings(mask_ext)[0]} and the like"
         )
     return records, [name for name in images if name not in masks]
 
 
-def _suffix(ext: str) -> str:
-    return "." + ext.strip().lstrip(".").lower()
+def _subfolders(folder: Path) -> str:
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    return f"; it holds the folders {', '.join(names[:3])}{', …' if len(names) > 3 else ''}: name one" if names else ""
 
 
-def _files(source: Path, ext: str, *, pattern: str) -> list[Path]:
+def _files(source: Path, ext: str | None, *, pattern: str) -> list[Path]:
     """The lines of a filelist, or the files of a folder that end with ``ext``, ordered by name."""
     if not source.exists():
         raise FileNotFoundError(f"{source}: no such file or folder; expected a filelist or a folder")
-    if not source.is_dir():
-        return read_filelist(source)
-    suffix = _suffix(ext)
-    # Hidden files are left out: some systems write "._00.png" beside "00.png".
-    found = (p for p in source.glob(pattern) if not p.name.startswith(".") and p.name.lower().endswith(suffix))
-    return sorted(p for p in found if p.is_file())
+    return pictures_in(source, extension=ext, pattern=pattern) if source.is_dir() else read_filelist(source)
 
 
 # ------------------------------------------------------------------------------------------------- one photograph

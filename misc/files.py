@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import secrets
 import shutil
-import tempfile
+import socket
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from misc.errors import RunError
+
+# Temporary files: .tmp-<machine>-<process>-<run>-<number>.<suffix>, so that a later run knows the orphans among them.
+_MACHINE = f"{zlib.crc32(socket.gethostname().encode(errors='replace')):08x}"
+_RUN = secrets.token_hex(4)
+_TEMPORARY = re.compile(r"\.tmp-([0-9a-f]{8})-(\d+)-([0-9a-f]{8})-[0-9a-f]{8}(\..*)?")
+_swept: set[str] = set()  # folders in which this process has looked for orphans
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota used up, file larger than allowed
 
@@ -32,26 +41,64 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it takes the place of ``path``, on failure it is removed.
 
     A reader sees the old file or the new one, never half of one, also after a kill or a full disk. Parent folders are
-    made. The temporary name keeps the suffix, so that writers which choose a format by it work.
+    made. The temporary name keeps the suffix, so that writers which choose a format by it work, but not the rest, so
+    that every name that fits into a folder can be written. What killed processes left in the folder is removed.
 
     Raises:
         RunError: the disk is full, or something like it.
-        OSError: the folder cannot be made or written.
+        OSError: the folder cannot be made or written; names ``path``.
     """
     path = Path(path)
     with room_for(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        sweep(path.parent)
+        temporary = path.with_name(temporary_name(path.suffix))
         try:
+            temporary.touch(exist_ok=False)
             yield temporary
-            _apply_umask(temporary)
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+        except OSError as error:
+            if error.filename != str(temporary):
+                raise
+            raise OSError(error.errno, error.strerror, str(path)) from error
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def temporary_name(suffix: str = "") -> str:
+    """A hidden name that nothing else has, of one length for all, which a later run knows for an orphan."""
+    return f".tmp-{_MACHINE}-{os.getpid()}-{_RUN}-{secrets.token_hex(4)}{suffix if len(suffix) <= 16 else ''}"
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files of processes of this machine that are no more, once for each folder."""
+    if str(folder) in _swept:
+        return
+    _swept.add(str(folder))
+    for entry in os.scandir(folder):
+        found = _TEMPORARY.fullmatch(entry.name)
+        if found and found[1] == _MACHINE and found[3] != _RUN and not _runs(int(found[2])):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of that number runs, other than this one: in a container numbers come again."""
+    if process == os.getpid():
+        return False
+    if os.name != "posix":  # where a signal of 0 ends a process
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # of another user
+        return True
+    return True
 
 
 @contextmanager
@@ -66,9 +113,9 @@ def room_for(path: Path) -> Iterator[None]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file (UTF-8) atomically."""
+    """Write a text file (UTF-8; file names with other bytes come out as these) atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def append_text(path: str | Path, text: str) -> None:
@@ -78,7 +125,7 @@ def append_text(path: str | Path, text: str) -> None:
         RunError: the disk is full, or something like it.
         OSError: the file cannot be written.
     """
-    with room_for(Path(path)), open(path, "a", encoding="utf-8") as file:
+    with room_for(Path(path)), open(path, "a", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
 
 
@@ -86,10 +133,3 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a binary file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
-
-
-def _apply_umask(path: Path) -> None:
-    """Give a file made by mkstemp (0600) the permissions that an ordinary ``open`` would have given it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)

@@ -24,6 +24,8 @@ if not __package__:
 
 from misc.errors import InputError, run_script
 from misc.filelists import pair_inference, pair_test, pair_training, write_filelist
+from misc.folders import left_out, pictures_in
+from misc.pictures import PHOTOGRAPHS
 
 
 def inference_lists(
@@ -32,7 +34,7 @@ def inference_lists(
     *,
     image_path: str | Path,
     mask_path: str | Path,
-    image_ext: str = "jpg",
+    image_ext: str | None = None,
     mask_ext: str = "png",
 ) -> tuple[int, int, list[str]]:
     """Pair masks with photographs and write two parallel filelists, one line per mask: a photograph's line repeats.
@@ -42,7 +44,7 @@ def inference_lists(
         mask_dir: folder of ``<image name>/NN.<mask_ext>``.
         image_path: list of photographs to write.
         mask_path: list of masks to write.
-        image_ext: what photographs end with.
+        image_ext: what photographs end with; by default any format of ``misc.pictures.PHOTOGRAPHS``.
         mask_ext: what masks end with.
 
     Returns:
@@ -69,7 +71,7 @@ def training_lists(
     *,
     fg_dir: str | Path | None = None,
     bg_dir: str | Path | None = None,
-    image_ext: str = "jpg",
+    image_ext: str | None = None,
     mask_ext: str = "png",
 ) -> tuple[int, int]:
     """Write the lists of a set with known alphas: alpha, image and mask, with colours also fg and bg.
@@ -83,7 +85,7 @@ def training_lists(
         output: folder of the lists.
         fg_dir: folder of ``<image name>/NN.jpg`` (or .png), or ``None`` together with ``bg_dir``.
         bg_dir: folder of ``<image name>.jpg`` (or .png), or of ``<image name>/NN.jpg``.
-        image_ext: what photographs end with.
+        image_ext: what photographs end with; by default any format of ``misc.pictures.PHOTOGRAPHS``.
         mask_ext: what masks end with.
 
     Returns:
@@ -94,8 +96,8 @@ def training_lists(
         InputError: a file has no partner, or only one of ``fg_dir`` and ``bg_dir`` is given.
     """
 
-    alphas, masks = _list(alpha_dir, ("png",), nested=True), _list(mask_dir, (mask_ext,), nested=True)
-    images = _list(image_dir, (image_ext,))
+    alphas, masks = _list(alpha_dir, "png", nested=True), _list(mask_dir, mask_ext, nested=True)
+    images = _list(image_dir, image_ext)
     if not alphas:
         raise InputError(f"{alpha_dir}: no alphas; expected <image name>/NN.png in it")
     if (fg_dir is None) != (bg_dir is None):
@@ -103,8 +105,8 @@ def training_lists(
     if fg_dir is None or bg_dir is None:
         records = pair_test(alphas=alphas, images=images, masks=masks)
     else:
-        fgs = _list(fg_dir, ("jpg", "jpeg", "png"), nested=True)
-        bgs = _list(bg_dir, ("jpg", "jpeg", "png")) or _list(bg_dir, ("jpg", "jpeg", "png"), nested=True)
+        fgs = _list(fg_dir, None, nested=True)
+        bgs = _list(bg_dir, None) or _list(bg_dir, None, nested=True)
         records = pair_training(alphas=alphas, images=images, masks=masks, fgs=fgs, bgs=bgs)
     output = Path(output)
     write_filelist(output / "alpha.txt", (alpha for record in records for alpha in record.alphas))
@@ -122,12 +124,10 @@ def _require_folder(folder: str | Path) -> None:
         raise FileNotFoundError(f"{folder}: no such folder; expected one of photographs, masks, alphas or colours")
 
 
-def _list(folder: str | Path, extensions: tuple[str, ...], *, nested: bool = False) -> list[Path]:
-    """Files of a folder, or of its folders, that end with one of the extensions, by name; hidden ones left out."""
+def _list(folder: str | Path, extension: str | None, *, nested: bool = False) -> list[Path]:
+    """Pictures of a folder, or of its folders, by name."""
     _require_folder(folder)
-    endings = tuple("." + extension.strip().lstrip(".").lower() for extension in extensions)
-    found = Path(folder).glob("*/*" if nested else "*")
-    return sorted(p for p in found if p.name.lower().endswith(endings) and not p.name.startswith(".") and p.is_file())
+    return pictures_in(Path(folder), extension=extension, pattern="*/*" if nested else "*")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -139,7 +139,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output", default=".", metavar="FOLDER", help="where to write the lists (default: the working directory)")
     add("--image-path", metavar="FILE", help="list of photographs for infer.py (default: OUTPUT/image.txt)")
     add("--mask-path", metavar="FILE", help="list of masks for infer.py (default: OUTPUT/mask.txt)")
-    add("--image-ext", default="jpg", help="what photographs end with (default: jpg)")
+    add("--image-ext", help=f"what photographs end with (default: {' '.join(PHOTOGRAPHS)})")
     add("--mask-ext", default="png", help="what masks end with (default: png)")
     add("--alpha-dir", metavar="FOLDER", help="true alphas, <image name>/NN.png: write the lists of a data set")
     add("--fg-dir", metavar="FOLDER", help="foreground colours, <image name>/NN.jpg")
@@ -161,6 +161,10 @@ def main() -> None:
         )
         for name in without:
             print(f"no masks, left out: {name}", file=sys.stderr)
+        others = left_out(args.image_dir, extension=args.image_ext)
+        others_masks = left_out(args.mask_dir, extension=args.mask_ext, pattern="*/*")
+        for line in filter(None, (others, others_masks)):
+            print(line, file=sys.stderr)
         print(f"{images} photographs with {masks} masks in {image_path} and {mask_path}")
     else:
         if args.image_path or args.mask_path:

@@ -13,6 +13,8 @@ and needs detectron2:
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import re
 import sys
 import tempfile
@@ -27,10 +29,13 @@ import numpy as np
 from tqdm import tqdm
 
 from misc.detectors import Detector, build_detector, select
-from misc.errors import InputError, run_script
+from misc.errors import InputError, run_script, say
+from misc.faults import ends_run, one_line, one_of_many
+from misc.files import sweep, temporary_name
+from misc.folders import left_out, pictures_in
 from misc.images import read_image, write_image
-
-PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+from misc.outputs import require_apart
+from misc.pictures import PHOTOGRAPHS
 
 
 def find_photographs(inputs: Iterable[str | Path]) -> list[Path]:
@@ -45,10 +50,9 @@ def find_photographs(inputs: Iterable[str | Path]) -> list[Path]:
     for entry in entries:
         if not entry.exists():
             raise FileNotFoundError(f"{entry}: no such file or folder; expected photographs")
-        files = [entry] if entry.is_file() else sorted(entry.iterdir())
-        for path in files:
-            if entry.is_dir() and (path.suffix.lower() not in PHOTOGRAPHS or path.name.startswith(".")):
-                continue
+        for path in [entry] if entry.is_file() else pictures_in(entry):
+            if path.stem in (".", "..", ""):
+                raise InputError(f"{path}: its name without ending, {path.stem!r}, cannot be a folder; rename it")
             if found.setdefault(path.stem, path).absolute() != path.absolute():
                 raise InputError(
                     f"{path}: same image name as {found[path.stem]}; both would write to one folder, rename one"
@@ -74,7 +78,10 @@ def write_masks(folder: Path, masks: Sequence[np.ndarray]) -> None:
         OSError: the folder cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name[:80]}.", dir=folder.parent) as name:
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    sweep(folder.parent)
+    with tempfile.TemporaryDirectory(prefix=temporary_name("."), dir=folder.parent) as name:
         fresh = Path(name) / "masks"
         for number, mask in enumerate(masks):
             write_image(fresh / f"{number:02d}.png", mask)
@@ -112,28 +119,32 @@ def detect(
         progress: show a progress bar where standard error is a terminal.
 
     Returns:
-        Names of photographs without people, and one line about each that cannot be read.
+        Names of photographs without people, and one line about each that cannot be read, is too large or whose masks
+        cannot be written.
 
     Raises:
-        OSError: a mask cannot be written.
+        OSError: no mask can be written.
     """
-    empty, unreadable = [], []
+    empty, failed = [], []
     for path in tqdm(photographs, unit="image", disable=None if progress else True):
         folder = output / path.stem
         if resume and folder.is_dir():
             continue
         try:
-            image = read_image(path)
-        except (InputError, FileNotFoundError) as error:
-            unreadable.append(str(error))
+            with one_of_many(path):
+                image = read_image(path)
+                found = detector(image)
+                size = (image.shape[0], image.shape[1])
+                masks = select(found, size, classes=classes, min_score=min_score, min_area=min_area)
+            write_masks(folder, masks)
+        except (InputError, OSError) as error:
+            if ends_run(error):
+                raise
+            failed.append(one_line(error))
             continue
-        found = detector(image)
-        size = (image.shape[0], image.shape[1])
-        masks = select(found, size, classes=classes, min_score=min_score, min_area=min_area)
-        write_masks(folder, masks)
         if not masks:
             empty.append(path.stem)
-    return empty, unreadable
+    return empty, failed
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -161,6 +172,8 @@ def main() -> int:
         if not 0 <= share <= 1:
             raise InputError(f"{flag} {share}: expected a number from 0 to 1")
     photographs = find_photographs(args.input)
+    folders = {path.stem: Path(args.output) / path.stem for path in photographs}
+    require_apart(photographs, folders=folders.values())
     classes = [name.strip() for name in args.classes.split(",") if name.strip()]
     detector = build_detector(
         args.backend,
@@ -174,7 +187,7 @@ def main() -> int:
     if unknown or not classes:
         known = ", ".join(name for name in detector.categories if not name.startswith(("__", "N/A")))
         raise InputError(f"--classes {args.classes}: found no class {', '.join(unknown)!r}; expected some of {known}")
-    empty, unreadable = detect(
+    empty, failed = detect(
         detector,
         photographs,
         Path(args.output),
@@ -184,13 +197,14 @@ def main() -> int:
         resume=args.resume,
     )
     for name in empty:
-        print(f"nobody found, no masks written: {name}", file=sys.stderr)
-    for line in unreadable:
-        print(f"error: {line}", file=sys.stderr)
-    print(
-        f"{args.output}: masks of {len(photographs) - len(empty) - len(unreadable)} of {len(photographs)} photographs"
-    )
-    return 1 if unreadable else 0
+        say(f"nobody found, no masks written: {name}")
+    for line in filter(None, map(left_out, args.input)):
+        say(line)
+    for line in failed:
+        say(f"error: {line}")
+    found = len(photographs) - len(empty) - len(failed)
+    say(f"{args.output}: masks of {found} of {len(photographs)} photographs", file=sys.stdout)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 from misc.errors import InputError
+from misc.faults import ends_run
 
 Item = TypeVar("Item")
 
 
 class Outcome(NamedTuple):
-    """What became of an item: ``error`` is ``None``, or what reading it raised."""
+    """What became of an item: ``error`` is ``None``, or what reading, working or writing raised."""
 
     item: Any
     error: InputError | OSError | None
@@ -35,7 +36,7 @@ def overlapped(
         items: in any number; at most ``ahead`` are held at a time on either side of the work.
         read: item → what ``work`` needs. Its ``InputError`` or ``OSError`` becomes the outcome of that item.
         work: item and what was read → result. Its ``InputError`` likewise.
-        write: item and result → files, each whole or not at all.
+        write: item and result → files, each whole or not at all. Its ``InputError`` or ``OSError`` likewise.
         readers: threads.
         writers: threads.
         ahead: items read ahead, and results waiting to be written.
@@ -44,7 +45,7 @@ def overlapped(
         One outcome per item, in order, once it is written (or has failed).
 
     Raises:
-        OSError: a result could not be written: so, most likely, could none.
+        OSError: a result could not be written, nor could any other: the disk is full, read-only or broken.
     """
     source = iter(items)
     reading: deque[tuple[Item, Future]] = deque()
@@ -66,8 +67,8 @@ def overlapped(
                     given = future.result()
                     fill()
                     writing.append((item, writer.submit(write, item, work(item, given))))
-                except (InputError, OSError) as error:
-                    writing.append((item, error))
+                except (InputError, OSError) as error:  # without its frames, which hold pictures
+                    writing.append((item, error.with_traceback(None)))
                     fill()
                 while len(writing) > ahead or (writing and _is_done(writing[0][1])):
                     yield _finish(*writing.popleft())
@@ -88,5 +89,10 @@ def _is_done(pending: Future | InputError | OSError) -> bool:
 def _finish(item: Any, pending: Future | InputError | OSError) -> Outcome:
     if not isinstance(pending, Future):
         return Outcome(item, pending)
-    pending.result()
+    try:
+        pending.result()
+    except (InputError, OSError) as error:
+        if ends_run(error):
+            raise
+        return Outcome(item, error.with_traceback(None))
     return Outcome(item, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +46,26 @@ def test_alphas_come_nearer_to_the_truth_than_masks_and_a_second_run_skips_them(
     small = run(*command, folder / "small", "--max-side", 48)
     assert small.returncode == 0, small.stderr
     assert np.abs(read_alpha(folder / "small" / "discs" / "00.png") - alphas[0]).mean() < 0.05
+
+
+def test_a_bad_photograph_is_named_and_the_others_are_matted(run: Callable, scene: tuple[Path, np.ndarray]) -> None:
+    pytest.importorskip("pymatting")
+    folder, _ = scene
+    for name in ("a", "z"):
+        shutil.copytree(folder / "masks" / "discs", folder / "masks" / name)
+        shutil.copy(folder / "images" / "discs.jpg", folder / "images" / f"{name}.jpg")
+    (folder / "images" / "a.jpg").write_text("abc")
+    (folder / "out").mkdir()
+    (folder / "out" / "discs").write_text("in the way")
+    command = ("-m", "misc.classical", "--images", folder / "images", "--masks", folder / "masks", "--output")
+    done = run(*command, folder / "out")
+    assert done.returncode == 1
+    assert "error: " in done.stderr and "a.jpg: not a readable image" in done.stderr and "out/discs" in done.stderr
+    assert "1 photographs matted" in done.stdout and len(list((folder / "out" / "z").iterdir())) == 2
+    before = {path: path.read_bytes() for path in (folder / "masks").rglob("*.png")}
+    done = run(*command, folder / "masks")
+    assert done.returncode == 2 and "would take the place of" in done.stderr
+    assert {path: path.read_bytes() for path in (folder / "masks").rglob("*.png")} == before
 
 
 def test_bad_input_is_one_line_and_status_two(run: Callable, scene: tuple[Path, np.ndarray], tmp_path: Path) -> None:

@@ -88,6 +88,33 @@ def test_one_folder_per_photograph_and_none_where_nobody_is(tmp_path: Path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["one", "two"]  # no temporary folder stays
 
 
+def test_masks_that_cannot_be_written_and_photographs_that_are_too_large_are_named(tmp_path: Path):
+    photos = [_photo(tmp_path / f"{name}.png", 1) for name in ("a", "b", "c")]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").write_text("in the way")
+
+    class Full(_FakeDetector):
+        def __call__(self, image: np.ndarray) -> Detections:
+            found = super().__call__(image)
+            if self.calls == 2:
+                raise MemoryError
+            return found
+
+    empty, failed = detect(Full(), photos, tmp_path / "out", progress=False, **RULES)
+    assert not empty and len(failed) == 2
+    assert "out/a: Not a directory" in failed[0] and "b.png: not enough memory" in failed[1]
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == ["c"]
+
+
+def test_photographs_in_the_folder_of_masks_are_refused(run: Callable, tmp_path: Path):
+    _photo(tmp_path / "00.png", 1)
+    (tmp_path / "inner" / "00").mkdir(parents=True)
+    photo = _photo(tmp_path / "inner" / "00" / "00.png", 1)
+    done = run("-m", "misc.image_demo", "--input", photo, "--output", tmp_path / "inner", "--backend", "torchvision")
+    assert done.returncode == 2, done.stderr
+    assert "is read and lies in" in done.stderr and photo.is_file()
+
+
 def test_a_second_run_replaces_masks_and_resume_leaves_them(tmp_path: Path):
     photo, out = _photo(tmp_path / "a.png", 2), tmp_path / "out"
     detect(_FakeDetector(), [photo], out, progress=False, **RULES)
