@@ -18,7 +18,8 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 if not __package__:
@@ -27,14 +28,15 @@ if not __package__:
 import numpy as np
 from tqdm import tqdm
 
-from misc.errors import InputError, run_script
+from misc.errors import InputError, run_script, say
+from misc.faults import ends_run, one_line, one_of_many
 from misc.filelists import write_filelist
 from misc.files import atomic_path
 from misc.foreground import clean_foreground
 from misc.images import read_alpha, read_image, write_image
+from misc.pictures import PHOTOGRAPHS
 from misc.sizes import require_size
 
-PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 Place = Callable[[Path, Path], None]  # puts a source file at a target path
 
 
@@ -48,6 +50,7 @@ class Options:
         copy: copy pictures instead of linking them.
         clean: estimate the own colours of people who come as photographs.
         colors: of sets of instances, estimate the colours of people and background.
+        failed: gets a line for every picture that could not be prepared, by its name.
     """
 
     part: str = ""
@@ -55,6 +58,18 @@ class Options:
     copy: bool = False
     clean: bool = True
     colors: bool = False
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def one(self, name: str, path: Path) -> Iterator[None]:
+        """What goes wrong with one picture is noted; the others go on."""
+        try:
+            with one_of_many(path):
+                yield
+        except (InputError, OSError) as error:
+            if ends_run(error) or "pymatting" in str(error):
+                raise
+            self.failed[name] = one_line(error)
 
 
 # ------------------------------------------------------------------------------------- sets of several people each
@@ -83,7 +98,9 @@ def prepare_instances(source: Path, output: Path, options: Options) -> str:
             for path in found.get(name, []):
                 place(path, output / kind / name / path.name)
         if options.colors:
-            _estimate_colors(output, name, images[name], alphas[name])
+            with options.one(name, images[name]):
+                _estimate_colors(output, name, images[name], alphas[name])
+    names = [name for name in names if name not in options.failed]
     _write_lists(output, names, images, with_masks=any(name in masks for name in names))
     people = sum(len(alphas[name]) for name in names)
     without = len(images) - len(names)
@@ -170,9 +187,11 @@ def prepare_people(source: Path, output: Path, options: Options, *, color: Seque
         if path.parent.name.startswith(("fg", "foreground")) or not options.clean:
             place(path, output / "fg" / f"{stem}{path.suffix.lower()}")
         elif not (output / "fg" / f"{stem}.jpg").is_file():
-            write_image(output / "fg" / f"{stem}.jpg", _clean(path, matte))
-        place(matte, output / "alpha" / f"{stem}{matte.suffix.lower()}")
-    return f"{len(jobs)} people"
+            with options.one(stem, path):
+                write_image(output / "fg" / f"{stem}.jpg", _clean(path, matte))
+        if stem not in options.failed:
+            place(matte, output / "alpha" / f"{stem}{matte.suffix.lower()}")
+    return f"{len(jobs) - len(options.failed)} people"
 
 
 def _clean(path: Path, matte: Path) -> np.ndarray:
@@ -276,7 +295,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in PHOTOGRAPHS and not path.name.startswith(".") and path.is_file()
 
 
 def _by_stem(paths: Sequence[Path]) -> dict[str, Path]:
@@ -332,12 +351,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
-    """Command line: prints what was found."""
+def main() -> int:
+    """Command line: prints what was found; returns 1 where some pictures failed."""
     options = build_parser().parse_args()
+    if options.output.resolve().is_relative_to(options.source.resolve()):
+        raise InputError(f"{options.output}: lies in {options.source}, which is read; choose another OUT")
     how = Options(options.part, options.masks, options.copy, clean=not options.keep_colors, colors=options.colors)
     done = READERS[options.name](options.source, options.output, how)
-    print(f"{options.output}: {done}")
+    for line in how.failed.values():
+        say(f"error: {line}")
+    say(f"{options.output}: {done}", file=sys.stdout)
+    return 1 if how.failed else 0
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ import argparse
 import hashlib
 import json
 import multiprocessing
+import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
@@ -30,14 +32,17 @@ from tqdm import tqdm
 
 from dataloader.compose.compose import ComposeParams
 from dataloader.compose.draw import Drawn, Recipe, draw, parse_counts, require_cast
-from dataloader.compose.sources import Person, find_backgrounds, find_people, label, split_sources
-from misc.errors import InputError, run_script
+from dataloader.compose.sources import Person, find_backgrounds, find_people, label, sources_left_out, split_sources
+from misc.errors import InputError, RunError, run_script, say
+from misc.faults import ends_run, one_line, one_of_many
 from misc.filelists import write_filelist
 from misc.files import atomic_path, write_text
 from misc.images import write_image
+from misc.outputs import require_apart
 
 VERSION = 2  # of the recipe: raise it when the same seed gives other images
 MASKS = ("detector", "merged", "none")
+GIVE_UP = 20  # failures without a single success
 KINDS = ("alpha", "image", "mask", "fg", "bg")
 
 
@@ -100,8 +105,10 @@ def synthesize(
         How many images were made now.
 
     Raises:
-        InputError: unusable cut-outs, backgrounds or options, or ``output`` holds a set made with others.
-        OSError: a file cannot be read or written.
+        InputError: unusable cut-outs, backgrounds or options, no image could be made, ``output`` holds a set made with
+            others, or a source lies where images go.
+        RunError: some images could not be made; all others are there.
+        OSError: no file can be written.
     """
     counts = people_per_image or dict.fromkeys(range(2, 6), 1.0)
     params = ComposeParams(size=size, max_enlarge=max_enlarge, tone=harmonise, shadow=shadow)
@@ -114,12 +121,26 @@ def synthesize(
     remedy = "add cut-outs, change --test-fraction or lower --people-per-image"
     require_cast(cast, counts, what=f"{', '.join(map(str, people))}, split {split!r}", remedy=remedy)
     job = Job(recipe, tuple(cast), tuple(scenes), Path(output))
+    sources = [path for person in cast for path in (person.color, person.alpha) if path is not None]
+    require_apart([*sources, *scenes], folders=[job.output / f"{kind}s" for kind in KINDS])
     _claim_folder(job, {"split": split, "test_fraction": test_fraction if split != "all" else None})
     todo = [index for index in range(start, start + images) if not _record_path(job.output, index).is_file()]
+    failed: dict[int, str] = {}
     made = 0
-    for _ in tqdm(_run(job, todo, workers), total=len(todo), unit="image", disable=None if progress else True):
-        made += 1
+    for index, fault in tqdm(
+        _run(job, todo, workers), total=len(todo), unit="image", disable=None if progress else True
+    ):
+        made += fault is None
+        if fault is not None:
+            failed[index] = fault
+            if not made and len(failed) >= GIVE_UP:
+                break
+    causes = "; ".join(dict.fromkeys(failed[index] for index in sorted(failed)))
+    if failed and not made and len(failed) >= min(len(todo), GIVE_UP):
+        raise InputError(causes)
     _finish(job.output)
+    if failed:
+        raise RunError(f"{output}: {made} images made, {len(failed)} could not be: {causes}")
     return made
 
 
@@ -170,6 +191,18 @@ def make_image(job: Job, index: int) -> int:
     return index
 
 
+def _attempt(job: Job, index: int) -> tuple[int, str | None]:
+    """Make an image; returns its number and, where that failed for this one, one line that says why."""
+    try:
+        with one_of_many(_record_path(job.output, index)):
+            make_image(job, index)
+    except (InputError, OSError) as error:
+        if ends_run(error):
+            raise
+        return index, one_line(error)
+    return index, None
+
+
 def _write_layers(folder: Path, name: str, drawn: Drawn) -> list[Path]:
     """Write all pictures of an image; returns them in the order of their names."""
     made, pictures = drawn.composite, {}
@@ -203,18 +236,18 @@ def _joint_digest(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _run(job: Job, todo: Sequence[int], workers: int) -> Iterator[int]:
-    """Make the images, here or in processes; the numbers come as they are finished."""
+def _run(job: Job, todo: Sequence[int], workers: int) -> Iterator[tuple[int, str | None]]:
+    """Make the images, here or in processes; what :func:`_attempt` returns comes as they are finished."""
     if workers <= 1 or len(todo) <= 1:
-        yield from (make_image(job, index) for index in todo)
+        yield from (_attempt(job, index) for index in todo)
         return
     # A fresh interpreter per worker: OpenCV's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        waiting: set[Future[int]] = set()
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+        waiting: set[Future[tuple[int, str | None]]] = set()
         try:
             for index in todo:
-                waiting.add(pool.submit(make_image, job, index))
+                waiting.add(pool.submit(_attempt, job, index))
                 if len(waiting) >= 4 * workers:  # results are small, but a million waiting tasks are not
                     done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in done)
@@ -223,6 +256,19 @@ def _run(job: Job, todo: Sequence[int], workers: int) -> Iterator[int]:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _start_worker() -> None:
+    """One thread for OpenCV, and an end of this process when the one that started it is gone, however that went."""
+    cv2.setNumThreads(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 # ------------------------------------------------------------------------------------------- folder, manifest, lists
@@ -334,6 +380,8 @@ def main() -> None:
     options = vars(build_parser().parse_args())
     folder, wanted = options["output"], options["images"]
     options["people_per_image"] = parse_counts(options["people_per_image"])
+    for line in [*sources_left_out(options["people"]), *sources_left_out(options["backgrounds"])]:
+        say(line)
     made = synthesize(options.pop("people"), options.pop("backgrounds"), options.pop("output"), **options)
     print(f"{folder}: {made} images made, {wanted - made} were there")
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from dataloader.compose.compose import Cutout
 from misc.errors import InputError
+from misc.folders import left_out, pictures_in
 from misc.foreground import clean_foreground
 from misc.images import read_alpha, read_image, read_rgba
-
-PHOTOGRAPHS = (".jpg", ".jpeg", ".png")
+from misc.pictures import PHOTOGRAPHS
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,15 @@ def _compile(identity: str | None) -> re.Pattern[str] | None:
 def _files(folder: Path, what: str) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; expected {what}")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTOGRAPHS and not p.name.startswith("."))
+    found = pictures_in(folder)
     if not found:
-        raise InputError(f"{folder}: no .jpg or .png files; expected {what}")
+        raise InputError(f"{folder}: no pictures ({' '.join(PHOTOGRAPHS)}); expected {what}")
     return found
+
+
+def sources_left_out(folders: Sequence[str | Path]) -> list[str]:
+    """A line for each folder of cut-outs or backgrounds that holds files of other kinds."""
+    inner = [
+        [folder / "fg", folder / "alpha"] if (folder / "fg").is_dir() else [folder] for folder in map(Path, folders)
+    ]
+    return [line for places in inner for place in places if (line := left_out(place))]
