@@ -15,7 +15,7 @@ from evaluation.folders import some
 from evaluation.protocols import PROTOCOLS, THRESHOLDS, TRIMAP_WIDTH
 from evaluation.report import html, tables
 from evaluation.runner import Evaluation, Options, evaluate_folders
-from misc.errors import InputError, run_script
+from misc.errors import InputError, run_script, say
 from misc.files import write_text
 
 
@@ -93,6 +93,7 @@ def check_arguments(args: argparse.Namespace) -> Options:
         trimaps=args.trimaps,
         trimap_width=args.trimap_width,
         progress=not args.quiet,
+        keep_going=True,
     )
 
 
@@ -107,7 +108,11 @@ def warn(evaluation: Evaluation) -> None:
         (empty, "true alphas are zero everywhere (always missed)"),
     ):
         if names:
-            print(f"warning: {len(names)} {what}: {some(names, most=10)}", file=sys.stderr)
+            say(f"warning: {len(names)} {what}: {some(names, most=10)}")
+    for line in evaluation.failed:
+        say(f"error: {line}")
+    if evaluation.failed:
+        say(f"error: {len(evaluation.failed)} images could not be evaluated; the figures are of the other ones")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     thresholds = sorted(set(args.iou))
     evaluation = evaluate_folders(args.pred, args.gt, options)
     warn(evaluation)
-    print(tables.terminal_table(evaluation, thresholds))
+    said = tables.terminal_table(evaluation, thresholds)
     if args.json is not None:
         write_text(args.json, json.dumps(tables.to_json(evaluation, thresholds), indent=1) + "\n")
     if args.csv is not None:
@@ -125,7 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.html is not None:
         page = html.html_report(evaluation, thresholds, images=args.images, worst=args.worst)
         write_text(args.html, page)
-    return 0
+    print(said)  # after the files, which do not depend on who reads this
+    return 1 if evaluation.failed else 0
 
 
 if __name__ == "__main__":

@@ -135,14 +135,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         workers=args.workers,
         resize=args.resize,
         progress=not args.quiet,
+        keep_going=True,
     )
     evaluation = evaluate_folders(args.pred, args.gt, options)
     warn(evaluation)
     precision = average_precision(evaluation.results, skip_missing=args.skip_missing)
-    print(table(evaluation, precision))
     if args.json is not None:
         write_text(args.json, json.dumps(to_json(evaluation, precision), indent=1) + "\n")
-    return 0
+    print(table(evaluation, precision))
+    return 1 if evaluation.failed else 0
 
 
 if __name__ == "__main__":

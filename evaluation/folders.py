@@ -11,7 +11,7 @@ import numpy as np
 
 from evaluation.sparse import Cutout
 from misc.errors import InputError
-from misc.images import read_alpha, read_mask
+from misc.images import read_alpha
 from misc.sizes import require_size
 
 SUFFIX = ".png"
@@ -109,9 +109,9 @@ def load_trimaps(folder: str | Path, files: ImageFiles, shape: tuple[int, int]) 
     bands = []
     for gt in files.gts:
         path = Path(folder) / files.name / gt.name
-        trimap = read_mask(path)
+        trimap = read_alpha(path)
         require_size(trimap, shape, path=path, like=gt)
-        band = Cutout.of(((trimap > 0) & (trimap < 255)).astype(np.uint8))
+        band = Cutout.of(((trimap > 0) & (trimap < 1)).astype(np.uint8))
         if not band.area:
             raise InputError(f"{path}: found no unknown pixel; expected grey levels 1..254 (usually 128) in the band")
         bands.append(band)

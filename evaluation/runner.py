@@ -15,6 +15,8 @@ from tqdm import tqdm
 from evaluation.folders import ImageFiles, digest, load_image, load_trimaps, pair_folders
 from evaluation.protocols import PROTOCOLS, THRESHOLDS, TRIMAP_WIDTH, Protocol
 from evaluation.quality import ImageResult, ImqCounts, evaluate_cutouts
+from misc.errors import InputError
+from misc.faults import one_line, one_of_many
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Options:
         trimaps: for protocol "trimap": folder of given trimaps; None: bands are made from the true alphas.
         trimap_width: pixels wide, see ``protocols.unknown_band``.
         progress: show a progress bar on standard error.
+        keep_going: leave out images whose files cannot be used, instead of ending at the first, unless all are such.
     """
 
     protocol: str = "imq"
@@ -36,6 +39,7 @@ class Options:
     trimaps: Path | None = None
     trimap_width: int = TRIMAP_WIDTH
     progress: bool = False
+    keep_going: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Evaluation:
         options: they were evaluated with.
         results: of every image of GT, by name.
         unexpected: image folders under PRED that GT lacks; they are not evaluated.
+        failed: one line for each image that was left out because of its files.
     """
 
     pred: Path
@@ -54,6 +59,7 @@ class Evaluation:
     options: Options
     results: tuple[ImageResult, ...]
     unexpected: tuple[str, ...] = field(default=())
+    failed: tuple[str, ...] = field(default=())
 
     @property
     def protocol(self) -> Protocol:
@@ -87,16 +93,22 @@ def evaluate_folders(pred: str | Path, gt: str | Path, options: Options | None =
     """
     options = options or Options()
     files, unexpected = pair_folders(pred, gt)
-    results = []
+    results: list[ImageResult] = []
+    failed: list[InputError | OSError] = []
     with single_threaded_opencv(), ThreadPoolExecutor(options.workers or usable_cores()) as pool:
         try:
-            stream = pool.map(lambda image: _evaluate(image, options), files)
+            stream = pool.map(lambda image: _attempt(image, options), files)
             for result in tqdm(stream, total=len(files), unit="image", disable=not options.progress):
-                results.append(result)
+                if isinstance(result, ImageResult):
+                    results.append(result)
+                else:
+                    failed.append(result)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # one bad file ends the run: do not read the others first
             raise
-    return Evaluation(Path(pred), Path(gt), options, tuple(results), unexpected)
+    if not results:
+        raise failed[0]
+    return Evaluation(Path(pred), Path(gt), options, tuple(results), unexpected, tuple(map(one_line, failed)))
 
 
 def usable_cores() -> int:
@@ -114,6 +126,16 @@ def single_threaded_opencv() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(before)
+
+
+def _attempt(files: ImageFiles, options: Options) -> ImageResult | InputError | OSError:
+    try:
+        with one_of_many(files.gts[0].parent):
+            return _evaluate(files, options)
+    except (InputError, OSError) as error:
+        if not options.keep_going:
+            raise
+        return error
 
 
 def _evaluate(files: ImageFiles, options: Options) -> ImageResult:

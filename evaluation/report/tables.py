@@ -119,6 +119,11 @@ def to_csv(evaluation: Evaluation, thresholds: Sequence[float]) -> str:
     return text.getvalue()
 
 
+def _cell(name: str) -> str:
+    """A name as a spreadsheet takes it for text: one that starts like a formula gets an apostrophe."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+
+
 def _write_instances(writer: Any, result: ImageResult, measures: Sequence[str], thresholds: Sequence[float]) -> None:
     nothing = [""] * (1 + len(measures))
     misses = [0] * len(thresholds)
@@ -126,13 +131,20 @@ def _write_instances(writer: Any, result: ImageResult, measures: Sequence[str], 
     for index, gt in enumerate(result.gts):
         pair = by_gt.get(index)
         if pair is None:
-            writer.writerow([result.name, gt, "", *nothing, *misses])
+            writer.writerow([_cell(result.name), _cell(gt), "", *nothing, *misses])
             continue
         hits = [int(pair.iou >= t) for t in thresholds]
         writer.writerow(
-            [result.name, gt, result.preds[pair.pred], pair.iou, *(pair.errors[name] for name in measures), *hits]
+            [
+                _cell(result.name),
+                _cell(gt),
+                _cell(result.preds[pair.pred]),
+                pair.iou,
+                *(pair.errors[name] for name in measures),
+                *hits,
+            ]
         )
     paired = {pair.pred for pair in result.pairs}
     for index, pred in enumerate(result.preds):
         if index not in paired:
-            writer.writerow([result.name, "", pred, *nothing, *misses])
+            writer.writerow([_cell(result.name), "", _cell(pred), *nothing, *misses])

@@ -220,3 +220,32 @@ def test_benchmark_agrees_with_its_baseline():
     assert done.returncode == 0, done.stderr
     assert "baseline: plain arithmetic" in done.stdout
     assert re.search(r"evaluation\.IMQ, 1 worker", done.stdout)
+
+
+def test_a_bad_file_is_named_and_the_other_images_are_evaluated(tmp_path: Path) -> None:
+    alpha = np.full((9, 9), 255, np.uint8)
+    for name in ("a", "b", "c"):
+        for side in ("pred", "gt"):
+            write_image(tmp_path / side / name / "00.png", alpha)
+    (tmp_path / "pred" / "b" / "00.png").write_bytes(b"no picture")
+    for script in ("IMQ", "eval"):
+        done = run(
+            "-m", f"evaluation.{script}", tmp_path / "pred", tmp_path / "gt", "--json", tmp_path / "x.json", "--quiet"
+        )
+        assert done.returncode == 1, done.stderr
+        assert "error: " in done.stderr and "b/00.png: not a readable image" in done.stderr
+        assert "1 images could not be evaluated" in done.stderr
+        assert "2 images" in done.stdout and json.loads((tmp_path / "x.json").read_text())
+
+
+def test_names_are_no_formulas_in_a_spreadsheet(tmp_path: Path) -> None:
+    alpha = np.full((9, 9), 255, np.uint8)
+    for side in ("pred", "gt"):
+        for name, file in (("=cmd|'calc'!A1", "00"), ("plain", "+1"), ("@x", "-2")):
+            write_image(tmp_path / side / name / f"{file}.png", alpha)
+    done = run("-m", "evaluation.IMQ", tmp_path / "pred", tmp_path / "gt", "--csv", tmp_path / "x.csv", "--quiet")
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "x.csv").read_text().splitlines()
+    cells = [cell for row in csv.reader(lines) for cell in row[:3]]
+    assert "'=cmd|'calc'!A1" in cells and "'+1.png" in cells and "plain" in cells
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
