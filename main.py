@@ -8,7 +8,6 @@ python main.py --stage 2 --config config/InstMatt-stage2.toml --evaluate --check
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 import torch
 
@@ -16,6 +15,7 @@ from config import named_keys, resolve
 from misc import distributed
 from misc.device import keep_freed_memory, select_device
 from misc.errors import InputError, run_script
+from misc.keys import Value
 from trainer.build import build_trainer, evaluate
 from trainer.stages import STAGES
 
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
-def _work(options: argparse.Namespace, named: dict[str, Any], device: torch.device) -> int:
+def _work(options: argparse.Namespace, named: dict[str, Value], device: torch.device) -> int:
     """Evaluate or train; returns the exit status."""
     config = resolve(named)
     if options.evaluate or options.phase != "train":

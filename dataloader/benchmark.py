@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 if not __package__:  # run as a file: this folder is not where imports start
@@ -28,11 +27,12 @@ if not __package__:  # run as a file: this folder is not where imports start
 import cv2
 import numpy as np
 
-from config import load_config
+from config import Data, load_config
 from dataloader.dataset import Select, build_train_dataset, select_each, select_subset
 from dataloader.scenes import FileScenes
 from dataloader.synthesize import synthesize
 from misc.errors import InputError, run_script
+from misc.filelists import ImageRecord
 from misc.images import MASK_THRESHOLD, read_alpha, read_image, read_mask
 from misc.morphology import ellipse
 from misc.seeding import generator
@@ -55,11 +55,11 @@ class PlainSample:
     trimap: np.ndarray
 
 
-def plain_sample(record: Any, data: Any, rng: np.random.Generator, *, stage: int) -> PlainSample:
+def plain_sample(record: ImageRecord, data: Data, rng: np.random.Generator, *, stage: int) -> PlainSample:
     """A sample made step by step on whole photographs.
 
     Args:
-        record: a :class:`misc.filelists.ImageRecord` of a training set.
+        record: of a training set.
         data: the section [data] of the configuration.
         rng: source of every draw.
         stage: 1 or 2.
@@ -89,7 +89,7 @@ def plain_sample(record: Any, data: Any, rng: np.random.Generator, *, stage: int
     return PlainSample(image[crop], guidance, mattes.clip(0, 1), colors, np.stack([t[crop] for t in trimaps]))
 
 
-def _plain_match(alpha: np.ndarray, detected: list[np.ndarray], data: Any, rng: np.random.Generator) -> np.ndarray:
+def _plain_match(alpha: np.ndarray, detected: list[np.ndarray], data: Data, rng: np.random.Generator) -> np.ndarray:
     """The detector mask with the best IoU, or one made from the alpha."""
     support = alpha > 0
     ious = [np.sum(support * mask) / max(np.sum(np.maximum(support, mask)), 1) for mask in detected]
@@ -100,7 +100,7 @@ def _plain_match(alpha: np.ndarray, detected: list[np.ndarray], data: Any, rng: 
     return _plain_noise(mask, data, rng)
 
 
-def _plain_noise(mask: np.ndarray, data: Any, rng: np.random.Generator) -> np.ndarray:
+def _plain_noise(mask: np.ndarray, data: Data, rng: np.random.Generator) -> np.ndarray:
     """Erode, dilate, open or close the whole mask with a random ellipse."""
     largest = max(data.mask_kernel, int(data.mask_kernel * min(mask.shape) / 2048))
     size = int(rng.integers(1, largest))
@@ -114,7 +114,7 @@ def _plain_target(
     alphas: list[np.ndarray],
     masks: list[np.ndarray],
     fgs: list[np.ndarray],
-    data: Any,
+    data: Data,
     rng: np.random.Generator,
     *,
     stage: int,
@@ -136,7 +136,7 @@ def _plain_target(
     return [*guidance, *sums, *means]
 
 
-def _plain_affine(image: np.ndarray, data: Any, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int]]:
+def _plain_affine(image: np.ndarray, data: Data, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int]]:
     """Draw a (2, 3) map and the canvas it leads to, (height, width), enlarged to cover the crop."""
     height, width = image.shape[:2]
     angle = np.radians(rng.uniform(-data.rotation, data.rotation)) * (max(height, width) >= data.rotation_min_side)
@@ -159,7 +159,7 @@ def _warp(layer: np.ndarray, affine: tuple[np.ndarray, tuple[int, int]], *, near
     return cv2.warpAffine(layer, matrix, canvas[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT_101)
 
 
-def _plain_trimap(alpha: np.ndarray, data: Any, rng: np.random.Generator) -> np.ndarray:
+def _plain_trimap(alpha: np.ndarray, data: Data, rng: np.random.Generator) -> np.ndarray:
     """0, 128 or 255 over the whole photograph."""
     trimap = np.full(alpha.shape, 128.0)
     for value, sure in ((255, alpha >= 1 - 0.5 / 255), (0, alpha <= 0.5 / 255)):
@@ -178,7 +178,7 @@ def _plain_corner(trimap: np.ndarray, size: int, rng: np.random.Generator) -> tu
     return top, left
 
 
-def _plain_cutmask(guidance: np.ndarray, data: Any, rng: np.random.Generator) -> None:
+def _plain_cutmask(guidance: np.ndarray, data: Data, rng: np.random.Generator) -> None:
     for tri_mask in guidance:
         side = tri_mask.shape[1:]
         h, w = (max(1, round(length * rng.uniform(1 / 8, 1 / 4))) for length in side)
@@ -197,7 +197,7 @@ def _plain_cutmask(guidance: np.ndarray, data: Any, rng: np.random.Generator) ->
 # ---------------------------------------------------------------------------------------------------------- timing
 
 
-def load_data(folder: Path, *, crop: int) -> Any:
+def load_data(folder: Path, *, crop: int) -> Data:
     """The section [data] for a set in our layout.
 
     Raises:

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -27,7 +26,7 @@ from config import load_config
 from dataloader.dataset import build_train_dataset, select_subset
 from dataloader.scenes import binary_mask
 from misc.errors import InputError, describe_os_error, run_script
-from misc.filelists import pair_test, pair_training
+from misc.filelists import ImageRecord, pair_test, pair_training
 from misc.images import read_alpha, read_image, read_mask, write_image
 from misc.sizes import difference
 from misc.visualize import colorize_instances, colorize_mattes, grid
@@ -56,11 +55,11 @@ class Finding:
     line: str
 
 
-def check_image(record: Any, *, min_share: float) -> list[Finding]:
+def check_image(record: ImageRecord, *, min_share: float) -> list[Finding]:
     """Everything that is wrong with one image.
 
     Args:
-        record: a :class:`misc.filelists.ImageRecord`; colours are checked where it has any.
+        record: colours are checked where it has any.
         min_share: smallest share of the image that a person covers.
     """
     found: list[Finding] = []
@@ -80,11 +79,12 @@ def check_image(record: Any, *, min_share: float) -> list[Finding]:
     found += _check_alphas(record, alphas, min_share=min_share)
     masks = [(path, mask) for path, mask in zip(record.masks, layers["masks"], strict=True) if mask is not None]
     found += _check_masks(record, masks, [alpha for _, alpha in alphas])
-    complete = all(layer is not None for kind in layers.values() for layer in kind)
+    there = {kind: [layer for layer in read if layer is not None] for kind, read in layers.items()}
+    complete = all(len(there[kind]) == len(read) for kind, read in layers.items())
     if record.fgs and complete and len(record.bgs) == 1:
-        rest = np.clip(1 - np.sum(layers["alphas"], axis=0), 0, 1)
-        layered = sum(a[..., None] * fg for a, fg in zip(layers["alphas"], layers["fgs"], strict=True))
-        difference = np.abs(layered + rest[..., None] * layers["bgs"][0] - image).mean()
+        rest = np.clip(1 - np.sum(there["alphas"], axis=0), 0, 1)
+        layered = sum(a[..., None] * fg for a, fg in zip(there["alphas"], there["fgs"], strict=True))
+        difference = np.abs(layered + rest[..., None] * there["bgs"][0] - image).mean()
         if difference > COLOR_SLACK:
             found.append(
                 Finding("composition", f"{record.image}: the layers differ from it by {difference:.1f} levels")
@@ -92,7 +92,7 @@ def check_image(record: Any, *, min_share: float) -> list[Finding]:
     return found
 
 
-def _read(path: Path, read: Any, found: list[Finding]) -> Any:
+def _read(path: Path, read: Callable[[Path], np.ndarray], found: list[Finding]) -> np.ndarray | None:
     try:
         return read(path)
     except InputError as error:
@@ -102,7 +102,9 @@ def _read(path: Path, read: Any, found: list[Finding]) -> Any:
     return None
 
 
-def _layer(path: Path, read: Any, size: tuple[int, int], image: Path, found: list[Finding]) -> Any:
+def _layer(
+    path: Path, read: Callable[[Path], np.ndarray], size: tuple[int, int], image: Path, found: list[Finding]
+) -> np.ndarray | None:
     layer = _read(path, read, found)
     if layer is not None and layer.shape[:2] != size:
         found.append(Finding("size", f"{path}: {difference(layer.shape, size, like=image)}"))
@@ -110,7 +112,9 @@ def _layer(path: Path, read: Any, size: tuple[int, int], image: Path, found: lis
     return layer
 
 
-def _check_alphas(record: Any, alphas: Sequence[tuple[Path, np.ndarray]], *, min_share: float) -> Iterator[Finding]:
+def _check_alphas(
+    record: ImageRecord, alphas: Sequence[tuple[Path, np.ndarray]], *, min_share: float
+) -> Iterator[Finding]:
     for path, alpha in alphas:
         share = float(alpha.mean())
         if not (alpha > 0).any():
@@ -127,7 +131,7 @@ def _check_alphas(record: Any, alphas: Sequence[tuple[Path, np.ndarray]], *, min
 
 
 def _check_masks(
-    record: Any, masks: Sequence[tuple[Path, np.ndarray]], alphas: Sequence[np.ndarray]
+    record: ImageRecord, masks: Sequence[tuple[Path, np.ndarray]], alphas: Sequence[np.ndarray]
 ) -> Iterator[Finding]:
     if not record.masks:
         yield Finding("no mask", f"{record.image}: no mask")
@@ -145,7 +149,7 @@ def _check_masks(
 # ------------------------------------------------------------------------------------------------ lists and pictures
 
 
-def read_records(folder: Path, *, test: bool) -> tuple[list[Any], bool]:
+def read_records(folder: Path, *, test: bool) -> tuple[list[ImageRecord], bool]:
     """The records of a set, and whether it has masks. Files that are not there stay in the records.
 
     Raises:
@@ -177,7 +181,7 @@ def _lines(path: Path) -> list[Path]:
     ]
 
 
-def contact_sheet(records: Sequence[Any], *, height: int = 200, columns: int = 2) -> np.ndarray:
+def contact_sheet(records: Sequence[ImageRecord], *, height: int = 200, columns: int = 2) -> np.ndarray:
     """Photographs beside their alphas and their masks, ``columns`` images to a row; unreadable ones are left out."""
     cells = []
     for record in records:

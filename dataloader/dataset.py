@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
+from config import Data
 from dataloader.batch import Sample
 from dataloader.faults import MaskFaults
 from dataloader.noise import ColorCast, CutMask, MaskNoise, RealWorldNoise
 from dataloader.scenes import FileScenes, SceneSource, composed_scenes
 from dataloader.targets import FormTargets
-from dataloader.transforms import CropOnUnknown, MatchMasks, MergeMasks, RandomAffine, SelectEach, SelectSubset
+from dataloader.transforms import CropOnUnknown, MatchMasks, MergeMasks, RandomAffine, Scene, SelectEach, SelectSubset
 from misc.errors import InputError, describe_os_error
 from misc.filelists import ImageRecord, pair_test, pair_training, read_filelist
 from misc.seeding import generator
@@ -24,7 +25,7 @@ from misc.seeding import generator
 # Scene -> Scene up to FormTargets (Scene -> Sample), then Sample -> Sample.
 Transform = Callable[[Any, np.random.Generator], Any]
 # From the section [data] of the configuration to the transform that selects the targets of a scene.
-Select = Callable[[Any], Transform]
+Select = Callable[[Data], Transform]
 
 
 class SampleError(InputError):
@@ -66,7 +67,7 @@ class MattingDataset(Dataset[Sample]):
         self.transforms = list(transforms)
         self.seed = seed
         self.keep_scenes = keep_scenes
-        self._kept: dict[tuple[int, int], Any] = {}
+        self._kept: dict[tuple[int, int], Scene] = {}
         # In shared memory, so that workers which outlive an epoch (persistent_workers) see the next one begin.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -86,7 +87,7 @@ class MattingDataset(Dataset[Sample]):
         """
         return self.sample(index, epoch=int(self._epoch))
 
-    def _scene(self, index: int, epoch: int) -> Any:
+    def _scene(self, index: int, epoch: int) -> Scene:
         """A scene, from those kept if it is there; the one kept longest makes room."""
         scene = self._kept.pop((index, epoch), None) or self.scenes.scene(index, epoch=epoch)
         if self.keep_scenes:
@@ -125,17 +126,17 @@ class MattingDataset(Dataset[Sample]):
         return item
 
 
-def select_subset(data: Any) -> Transform:
+def select_subset(data: Data) -> Transform:
     """One random split into target and reference: mutual guidance, stage 1."""
     return SelectSubset(data.mask_random_sampling if data.augmentation else 0.0)
 
 
-def select_each(data: Any) -> Transform:
+def select_each(data: Data) -> Transform:
     """Every instance is the target once: refinement, stage 2."""
     return SelectEach()
 
 
-def training_transforms(data: Any, *, select: Select) -> list[Transform]:
+def training_transforms(data: Data, *, select: Select) -> list[Transform]:
     """The transforms of a training set, in order.
 
     Args:
@@ -147,7 +148,7 @@ def training_transforms(data: Any, *, select: Select) -> list[Transform]:
     """
     if data.crop_size <= 0 or data.crop_size % 32:
         raise InputError(f"data.crop_size: found {data.crop_size}; expected a positive multiple of 32")
-    augment = bool(data.augmentation)
+    augment = data.augmentation
     transforms: list[Transform] = [MatchMasks(data.mask_iou_min, data.mask_iou_max, augment=augment)]
     if augment and data.mask_merge_prob:
         transforms.append(MergeMasks(data.mask_merge_prob))
@@ -184,11 +185,11 @@ def training_transforms(data: Any, *, select: Select) -> list[Transform]:
     return transforms
 
 
-def build_train_dataset(data: Any, *, select: Select, seed: int, keep_scenes: int = 0) -> MattingDataset:
+def build_train_dataset(data: Data, *, select: Select, seed: int, keep_scenes: int = 0) -> MattingDataset:
     """The training set that [data] describes.
 
     Args:
-        data: the section [data] of the configuration, with attributes. ``train_mask`` may be empty: all masks are then
+        data: the section [data] of the configuration. ``train_mask`` may be empty: all masks are then
             made from the alphas.
         select: ``select_subset`` or ``select_each``: which instances are targets.
         seed: of composition and augmentation.
@@ -211,7 +212,7 @@ def build_train_dataset(data: Any, *, select: Select, seed: int, keep_scenes: in
     return MattingDataset(FileScenes(records), transforms, seed=seed, keep_scenes=keep_scenes)
 
 
-def build_validation_records(data: Any) -> list[ImageRecord]:
+def build_validation_records(data: Data) -> list[ImageRecord]:
     """Records of the validation lists of [data]; none where ``test_alpha`` is empty.
 
     Raises:
@@ -224,8 +225,8 @@ def build_validation_records(data: Any) -> list[ImageRecord]:
     return pair_test(alphas=lists["alpha"], images=lists["merged"], masks=lists["mask"])
 
 
-def _read_list(data: Any, key: str) -> list[Path]:
-    path = data[key]
+def _read_list(data: Data, key: str) -> list[Path]:
+    path = getattr(data, key)
     if not path:
         raise InputError(f"data.{key}: not set; expected the path of a filelist")
     return read_filelist(path)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from config import Data
 from dataloader.compose.compose import ComposeParams
 from dataloader.compose.detector_masks import DetectorParams
 from dataloader.compose.draw import Recipe, draw, require_cast
@@ -124,11 +125,11 @@ class ComposedScenes:
         )
 
 
-def composed_scenes(data: Any, *, seed: int) -> ComposedScenes:
+def composed_scenes(data: Data, *, seed: int) -> ComposedScenes:
     """The composites that [data] describes with ``source = "compose"``.
 
     Args:
-        data: the section [data] of the configuration, with attributes.
+        data: the section [data] of the configuration.
         seed: of every draw.
 
     Raises:
@@ -136,7 +137,7 @@ def composed_scenes(data: Any, *, seed: int) -> ComposedScenes:
         InputError: no folders, unusable ones, or too few people.
     """
     for key in ("people", "backgrounds"):
-        if not data[key]:
+        if not getattr(data, key):
             raise InputError(f'data.{key}: found none, expected folders, since data.source = "compose"')
     people = find_people(data.people, identity=data.identity or None)
     backgrounds = find_backgrounds(data.backgrounds)

@@ -114,7 +114,7 @@ class Demo:
         for stage in (1, 2):
             start = [f"model.pretrain={self.checkpoint(1)}"] if stage == 2 else []
             self.command(
-                f"train stage {stage}", "main.py", "--stage", stage, "--config", f"config/demo-stage{stage}.toml",
+                f"train stage {stage}", "main.py", "--stage", stage, "--config", f"config/demo/stage{stage}.toml",
                 *start, *common, *self.overrides,
             )  # fmt: skip
 
@@ -127,12 +127,12 @@ class Demo:
         test = self.folder / "data" / "test"
         for stage in (1, 2):
             self.command(
-                f"matte the test set with stage {stage}", "infer.py", "--config", f"config/demo-stage{stage}.toml",
+                f"matte the test set with stage {stage}", "infer.py", "--config", f"config/demo/stage{stage}.toml",
                 "--checkpoint", self.checkpoint(stage), "--image-dir", test / "images", "--mask-dir", test / "masks",
                 "--output", self.mattes(stage),
             )  # fmt: skip
         self.command(
-            "matte real photographs", "infer.py", "--config", "config/demo-stage2.toml",
+            "matte real photographs", "infer.py", "--config", "config/demo/stage2.toml",
             "--checkpoint", self.checkpoint(2), "--image-dir", SAMPLE / "photos" / "images",
             "--mask-dir", SAMPLE / "photos" / "masks", "--output", self.folder / "photos", "--max-side", PHOTO_SIDE,
         )  # fmt: skip
@@ -251,7 +251,7 @@ def _trained_section(sheet: str | None) -> str:
     if sheet is None:
         return "<h2>Trained in minutes</h2>\n<p>The demo is still training, or was told not to.</p>\n"
     return f"""<h2>Trained in minutes</h2>
-<p>A small network (see config/demo-stage1.toml), trained on {TRAIN_IMAGES} composites of the other sample people. This
+<p>A small network (see config/demo/stage1.toml), trained on {TRAIN_IMAGES} composites of the other sample people. This
 is what minutes of training give. Above, test composites; below, real photographs.</p>
 {_picture(sheet)}
 """

@@ -85,7 +85,7 @@ def door(request: pytest.FixtureRequest) -> Door:
 
 def test_later_sources_win(door: Door, recording: Path, tmp_path: Path) -> None:
     (tmp_path / "file.toml").write_text(FILE)
-    default = {name: load_config().model[name] for name in SETTINGS}
+    default = {name: getattr(load_config().model, name) for name in SETTINGS}
     recorded = {**default, "refine_share": 0.25, "refine_iterations": 1, "drop_far": True}
     assert settings_of(door(recording, None)) == recorded
     named = {**recorded, "refine_share": 0.5, "self_refine_width2": 9, "drop_far": False}
@@ -127,7 +127,7 @@ def test_a_grey_mask_is_cut_alike_by_every_door(through_evaluate: Door, small_ch
 
 def test_defaults_of_the_network_are_those_of_the_configuration() -> None:
     model = load_config().model
-    assert InstMatt(width=0.125).settings == {name: model[name] for name in SETTINGS}
+    assert InstMatt(width=0.125).settings == {name: getattr(model, name) for name in SETTINGS}
 
 
 def test_settings_change_mattes_on_the_command_line(small_checkpoint: Path, tmp_path: Path) -> None:

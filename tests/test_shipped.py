@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import hubconf
-from config import load_config
+from config import load_config, to_plain
 from infer import SHIPPED, Predictor
 from misc.filelists import pair_test, read_filelist
 from misc.images import read_image, read_mask
@@ -31,7 +31,7 @@ def test_the_file_is_small_and_holds_weights_only() -> None:
 
 def test_the_recipe_beside_it_is_what_it_was_trained_with() -> None:
     trained = read_checkpoint(SHIPPED)["config"]
-    recipe = load_config(str(ROOT / "config" / "InstMatt-S-refiner.toml"))
+    recipe = to_plain(load_config(ROOT / "config" / "instmatt-s" / "5-refiner.toml"))
     places = ("people", "backgrounds", "pretrain", "pretrain_refiner")  # of one machine
     for section in ("model", "train", "data"):
         for key, value in trained[section].items():

@@ -1,7 +1,7 @@
 """The paper's ablations, trained alike and scored alike: one command, one table.
 
-    python -m trainer.ablations --output runs/ablations --stage1 config/InstMatt-S-stage1.toml \
-        --stage2 config/InstMatt-S-stage2.toml KEY=VALUE …
+    python -m trainer.ablations --output runs/ablations --stage1 config/instmatt-s/1-stage1.toml \
+        --stage2 config/instmatt-s/3-stage2.toml KEY=VALUE …
 
 Trains each row with ``main.py`` and one override, all from the same seed and for the same number of steps, then scores
 all of them on ``data.test_*``. Overrides at the end go to every training, ``stage1.KEY=VALUE`` and ``stage2.KEY=VALUE``
@@ -151,8 +151,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="The paper's ablations, trained alike and scored alike.")
     parser.add_argument("--output", type=Path, default=Path("runs/ablations"), help="folder of all runs")
-    parser.add_argument("--stage1", default="config/InstMatt-S-stage1.toml", help="experiment file of stage 1")
-    parser.add_argument("--stage2", default="config/InstMatt-S-stage2.toml", help="experiment file of stage 2")
+    parser.add_argument("--stage1", default="config/instmatt-s/1-stage1.toml", help="experiment file of stage 1")
+    parser.add_argument("--stage2", default="config/instmatt-s/3-stage2.toml", help="experiment file of stage 2")
     parser.add_argument("--device", default="auto", help="as for main.py (default auto)")
     parser.add_argument("overrides", nargs="*", metavar="[stageN.]KEY=VALUE", help="of every training, or of a stage")
     return parser.parse_intermixed_args(arguments)

@@ -38,7 +38,7 @@ if not __package__:
 import torch
 from torch.utils.data import DataLoader
 
-from config import load_config
+from config import Config, load_config
 from dataloader.batch import collate
 from dataloader.dataset import build_train_dataset, select_subset
 from misc.device import peak_memory as used
@@ -123,7 +123,7 @@ class Rounds:
         return (list(range(s * self.batch, (s + 1) * self.batch)) for s in range(first, first + self.steps))
 
 
-def settings(on: set[str], options: argparse.Namespace, *, total: int) -> Any:
+def settings(on: set[str], options: argparse.Namespace, *, total: int) -> Config:
     """The configuration of a row."""
 
     overrides = {
@@ -196,7 +196,7 @@ class Row:
         return self.steps / (time.perf_counter() - start)
 
 
-def new_trainer(config: Any, device: torch.device, *, channels_last: bool, folder: Path) -> Trainer:
+def new_trainer(config: Config, device: torch.device, *, channels_last: bool, folder: Path) -> Trainer:
     """A trainer of stage 1 without batches, from seed 0."""
 
     if config.train.compile:

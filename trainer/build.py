@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from config import dump_config
+from config import Config, Model, dump_config
 from dataloader.dataset import build_train_dataset, build_validation_records
 from evaluation.protocols import PROTOCOLS
 from evaluation.quality import ImqCounts
 from misc import distributed
 from misc.errors import InputError
 from misc.files import write_text
+from misc.keys import Value
 from misc.logger import RunLogger, environment
 from networks import InstMatt
 from networks.checkpoint import describe, few, load_network, load_refiner, network_from_checkpoint, read_checkpoint
@@ -35,12 +35,12 @@ from trainer.trainer import Trainer
 from trainer.validate import quality_table, validate
 
 
-def build_network(model: Any, *, refiner: bool) -> InstMatt:
+def build_network(model: Model, *, refiner: bool) -> InstMatt:
     """The network that the ``model`` section describes, freshly initialised."""
-    return InstMatt(width=model.arch.width, refiner=refiner, **{name: model[name] for name in SETTINGS})
+    return InstMatt(width=model.arch.width, refiner=refiner, **{name: getattr(model, name) for name in SETTINGS})
 
 
-def initial_weights(network: InstMatt, model: Any, *, stage: int) -> None:
+def initial_weights(network: InstMatt, model: Model, *, stage: int) -> None:
     """Load the weights that a run starts from: ImageNet's, a stage-1 checkpoint for stage 2, or one to fine-tune.
 
     Raises:
@@ -65,7 +65,7 @@ def initial_weights(network: InstMatt, model: Any, *, stage: int) -> None:
         load_refiner(network, read_checkpoint(model.pretrain_refiner), source=model.pretrain_refiner)
 
 
-def evaluate(config: Any, *, named: Mapping[str, Any], checkpoint: str, device: torch.device) -> ImqCounts:
+def evaluate(config: Config, *, named: Mapping[str, Value], checkpoint: str, device: torch.device) -> ImqCounts:
     """Score a checkpoint on the test lists, used as infer.py uses it; prints the table in the main process.
 
     Args:
@@ -89,7 +89,7 @@ def evaluate(config: Any, *, named: Mapping[str, Any], checkpoint: str, device: 
     return counts
 
 
-def build_trainer(config: Any, *, stage: int, device: torch.device) -> Trainer:
+def build_trainer(config: Config, *, stage: int, device: torch.device) -> Trainer:
     """Everything a run needs, resumed if there is something to resume from.
 
     Raises:
@@ -158,7 +158,7 @@ def build_trainer(config: Any, *, stage: int, device: torch.device) -> Trainer:
     )
 
 
-def _build_state(config: Any, *, stage: int, device: torch.device, folder: Path) -> tuple[TrainingState, Task]:
+def _build_state(config: Config, *, stage: int, device: torch.device, folder: Path) -> tuple[TrainingState, Task]:
     """The state, new or resumed, and the task that trains its network."""
     torch.manual_seed(config.train.seed)
     network = build_network(config.model, refiner=STAGES[stage].refiner)
@@ -218,7 +218,7 @@ def _distribute(task: nn.Module, *, sync_bn: bool, device: torch.device) -> nn.M
     return DistributedDataParallel(task, device_ids=[device.index] if device.type == "cuda" else None)
 
 
-def _build_logger(config: Any, *, first_step: int) -> RunLogger:
+def _build_logger(config: Config, *, first_step: int) -> RunLogger:
     log, main = config.log, distributed.is_main()
     folder = Path(log.logging_path) / config.version
     logger = RunLogger(

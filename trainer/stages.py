@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from config import Train
 from dataloader.dataset import Select, select_each, select_subset
 from networks import InstMatt
 from trainer.tasks import MutualGuidanceTask, RefinementTask, Task
@@ -24,7 +24,7 @@ class Stage:
     """
 
     name: str
-    task: Callable[[InstMatt, Any], Task]
+    task: Callable[[InstMatt, Train], Task]
     select: Select
     refiner: bool
     batch_norm: bool

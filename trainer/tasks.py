@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from config import Train
 from dataloader.batch import MattingBatch
 from misc import distributed
 from misc.seeding import sample_generators
@@ -36,7 +37,7 @@ class Task(nn.Module):
 
     predict: Callable[[Tensor, Tensor], TriMattes]
 
-    def __init__(self, network: InstMatt, config: Any) -> None:
+    def __init__(self, network: InstMatt, config: Train) -> None:
         super().__init__()
         self.network = network
         self.config = config
@@ -143,7 +144,7 @@ class RefinementTask(Task):
         config: the ``train`` section.
     """
 
-    def __init__(self, network: InstMatt, config: Any) -> None:
+    def __init__(self, network: InstMatt, config: Train) -> None:
         super().__init__(network, config)
         network.requires_grad_(False)
         self.refiner.requires_grad_(True)

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from config import to_plain
+from config import Config, to_plain
 from dataloader.batch import MattingBatch
 from evaluation.quality import ImqCounts
 from misc import distributed
@@ -54,7 +54,7 @@ class Trainer:
         state: TrainingState,
         batches: Iterator[MattingBatch],
         validate: Callable[[], ImqCounts] | None,
-        config: Any,
+        config: Config,
         logger: RunLogger,
         folder: Path,
         device: torch.device,

@@ -1,13 +1,17 @@
-"""Configuration: precedence, and one clear line for whatever is wrong."""
+"""Configuration: the schema, precedence, base files, and one clear line for whatever is wrong."""
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 
-from config import DEFAULTS, dump_config, load_config, named_keys, resolve
+from config import KEYS, Config, dump_config, load_config, named_keys, resolve, to_plain
+from config.__main__ import document
+from config.schema import GONE
 from misc.errors import InputError
 from tests.conftest import ROOT
 
@@ -108,18 +112,118 @@ def test_named_keys_are_those_that_somebody_wrote(tmp_path: Path) -> None:
 
 
 def test_every_shipped_file_loads_without_a_warning() -> None:
-    shipped = sorted((ROOT / "config").glob("*.toml"))
-    assert len(shipped) >= 4
+    shipped = sorted((ROOT / "config").rglob("*.toml"))
+    assert len(shipped) >= 12
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for path in shipped:
             load_config(path)
 
 
-def test_every_default_is_documented() -> None:
-    for line in DEFAULTS.read_text().splitlines():
-        if "=" in line and not line.lstrip().startswith("#"):
-            assert "#" in line, f"no word on what this means: {line}"
+def test_default_file_is_printed_from_the_schema(tmp_path: Path) -> None:
+    printed = document()
+    assert (ROOT / "config" / "default.toml").read_text(encoding="utf-8") == printed, "python -m config prints it"
+    assert named_keys(written(tmp_path, printed)) == {
+        name: key.default for name, key in KEYS.items() if not key.rule.unused
+    }
+
+
+def sections(section: Any) -> list[Any]:
+    values = [getattr(section, item.name) for item in dataclasses.fields(section)]
+    return [section, *(found for value in values if dataclasses.is_dataclass(value) for found in sections(value))]
+
+
+def test_types_of_the_schema_are_those_of_its_defaults() -> None:
+    for section in sections(Config()):
+        for name, hint in get_type_hints(type(section)).items():
+            value = getattr(section, name)
+            assert type(value) is (list if hint == list[str] else hint), f"{type(section).__name__}.{name}"
+    assert all(key.rule.meaning for key in KEYS.values())
+    assert not GONE.keys() & KEYS.keys()
+
+
+def test_a_configuration_does_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load_config().train.total_step = 3  # type: ignore[misc]
+    load_config().data.people.append("folder")
+    assert load_config().data.people == []
+
+
+def test_checkpoints_record_plain_values() -> None:
+    plain = to_plain(load_config(None, ["data.people=a", "model.arch.width=0.5"]))
+    assert plain["model"]["arch"]["width"] == 0.5
+    assert plain["data"]["people"] == ["a"]
+
+    def kinds(value: object) -> set[type]:
+        return {type(value)}.union(*map(kinds, value.values())) if isinstance(value, dict) else {type(value)}
+
+    assert kinds(plain) == {dict, list, str, int, float, bool}
+
+
+def test_a_file_builds_upon_its_base(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "first.toml").write_text("[train]\ntotal_step = 50\nwarmup_step = 5\nG_lr = 1\n")
+    (tmp_path / "below" / "second.toml").write_text('base = "first.toml"\n[train]\nG_lr = 2\nseed = 4\n')
+    path = written(tmp_path, 'base = "below/second.toml"\n[train]\nseed = 5\n')
+    named = named_keys(path, ["train.warmup_step=6"])
+    assert named == {"train.total_step": 50, "train.warmup_step": 6, "train.G_lr": 2.0, "train.seed": 5}
+    assert "base" not in dump_config(load_config(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('base = "experiment.toml"', "base: 'experiment.toml' leads back to a file that builds upon this one"),
+        ('base = "other.toml"', "base: 'experiment.toml' leads back to a file that builds upon this one"),
+        ('base = "nowhere.toml"', "nowhere.toml: no such configuration file"),
+        ("base = 3", "base: found 3, expected the path of a file"),
+        ('base = ""', "base: found '', expected the path of a file"),
+        ('base = "a\\u0000b"', "expected the path of a file"),
+        ('base = "bad.toml"', "bad.toml: train.seed: found -1, expected a value from 0 to"),
+        ('[train]\nbase = "other.toml"', "unknown key train.base"),
+    ],
+)
+def test_a_bad_base_is_one_line(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text('base = "experiment.toml"\n')
+    (tmp_path / "bad.toml").write_text("[train]\nseed = -1\n")
+    with pytest.raises((InputError, FileNotFoundError)) as error:
+        load_config(written(tmp_path, text + "\n"))
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1" + 400 * "0"])
+def test_numbers_are_finite(value: str) -> None:
+    numbers = [name for name, key in KEYS.items() if isinstance(key.default, float) and not key.rule.unused]
+    assert len(numbers) > 20
+    for name in numbers:
+        with pytest.raises(InputError, match="expected a finite number"):
+            load_config(None, [f"{name}={value}"])
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.beta1=5.0", "train.beta1: found 5.0, expected less than 1"),
+        ("train.ema_decay=1.0", "train.ema_decay: found 1.0, expected less than 1"),
+        ("train.num_threads=1000000", "found 1000000, expected a value from 0 to 1024"),
+        ("data.rescale_max=1e6", "found 1000000.0, expected at most 16"),
+        ("data.trimap_kernel=100000", "found 100000, expected a value from 2 to 1000"),
+        ("data.rescale_min=2.0", "found 2.0, expected at most data.rescale_max = 1.25"),
+        ("version=../../x", "version: found '../../x', expected the name of one folder"),
+        ("version=", "version: found '', expected the name of one folder"),
+        ("version='..'", "expected the name of one folder"),
+        ("data.people=" + 5000 * "[" + 5000 * "]", "data.people: the value is nested too deeply"),
+        ("log.logging_path='a\\u0000b'", "expected text without a NUL character"),
+        ('data.people=["a\\u0000b"]', "expected text without a NUL character"),
+        ("train.seed=" + 5000 * "9", "train.seed: found"),
+    ],
+)
+def test_absurd_values_are_one_short_line(override: str, words: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_config(None, [override.replace("'a", '"a').replace("b'", 'b"')])
+    assert words in str(error.value)
+    assert len(str(error.value)) < 400
 
 
 def test_published_file_loads_and_names_what_lost_its_meaning(tmp_path: Path) -> None:
@@ -155,6 +259,8 @@ def test_dump_returns(tmp_path: Path) -> None:
         ("[train]\nprecision = 'int8'", "train.precision"),
         ("[model]\nimagenet_pretrain = true", "model.imagenet_pretrain_path"),
         ("[train\n", "not valid TOML"),
+        ("x = " + 5000 * "[" + 5000 * "]", "not valid TOML: nested too deeply"),
+        ('version = "a\\u0000b"', "version: found 'a\\x00b', expected text without a NUL character"),
     ],
 )
 def test_bad_file_is_one_line_that_names_it(text: str, words: str, tmp_path: Path) -> None:

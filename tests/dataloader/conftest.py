@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from easydict import EasyDict
 
-from config import load_config
+from config import Data
 from dataloader.transforms import Scene
 from misc.filelists import write_filelist
 from misc.images import write_image
@@ -52,10 +51,10 @@ def make_scene() -> Callable[..., Scene]:
 
 
 @pytest.fixture
-def make_data(tmp_path: Path) -> Callable[..., EasyDict]:
+def make_data(tmp_path: Path) -> Callable[..., Data]:
     """``make_data(counts)``: writes one image per count with all its lists; returns the section [data] for it."""
 
-    def make(counts: Sequence[int], **values: object) -> EasyDict:
+    def make(counts: Sequence[int], **values: object) -> Data:
         lists: dict[str, list[Path]] = {key: [] for key in ("alpha", "merged", "mask", "fg", "bg")}
 
         def save(key: str, name: str, image: np.ndarray) -> None:
@@ -71,11 +70,9 @@ def make_data(tmp_path: Path) -> Callable[..., EasyDict]:
                 save("alpha", f"{name}/{i:02d}.png", np.rint(scene.alphas[i] * 255).astype(np.uint8))
                 save("mask", f"{name}/{i:02d}.png", scene.masks[i] * 255)
                 save("fg", f"{name}/{i:02d}.png", scene.fgs[i])
-        data = load_config().data
         for key, paths in lists.items():
             write_filelist(tmp_path / f"{key}.txt", paths)
-            data[f"train_{key}"] = str(tmp_path / f"{key}.txt")
-        data.update({"crop_size": 64, "trimap_kernel": 8, "mask_kernel": 8, **values})
-        return data
+        named = {f"train_{key}": str(tmp_path / f"{key}.txt") for key in lists}
+        return Data(**{**named, "crop_size": 64, "trimap_kernel": 8, "mask_kernel": 8, **values})
 
     return make

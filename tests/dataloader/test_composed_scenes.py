@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from easydict import EasyDict
 from torch.utils.data import DataLoader
 
-from config import dump_config, load_config
+from config import Data, dump_config, load_config
 from dataloader.batch import collate
 from dataloader.compose.sources import find_people, label, split_sources
 from dataloader.dataset import build_train_dataset, select_each, select_subset
@@ -25,14 +24,12 @@ SAMPLE = Path(__file__).parents[2] / "datasets" / "sample"
 
 
 @pytest.fixture
-def data() -> Callable[..., EasyDict]:
-    def make(**values: object) -> EasyDict:
-        section = load_config().data
-        section.update(
-            source="compose", people=[str(SAMPLE / "people")], backgrounds=[str(SAMPLE / "backgrounds")], people_max=3,
-            epoch_images=4, compose_size=160, crop_size=64, trimap_kernel=8, mask_kernel=8, **values,
-        )  # fmt: skip
-        return section
+def data() -> Callable[..., Data]:
+    def make(**values: object) -> Data:
+        small: dict[str, object] = {"epoch_images": 4, "compose_size": 160, "crop_size": 64, "people_max": 3}
+        kernels = {"trimap_kernel": 8, "mask_kernel": 8}
+        folders = {key: [str(SAMPLE / key)] for key in ("people", "backgrounds")}
+        return Data(source="compose", **{**small, **kernels, **folders, **values})
 
     return make
 
@@ -144,12 +141,12 @@ def test_bad_settings_are_one_line(options, words):
 
 def test_bad_folders_and_files_are_named(data, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        composed_scenes(EasyDict({**data(), "people": ["nowhere"]}), seed=0)
+        composed_scenes(data(people=["nowhere"]), seed=0)
     with pytest.raises(InputError, match="fewer than the 40 of one image"):
-        composed_scenes(EasyDict({**data(), "people_max": 40}), seed=0)
+        composed_scenes(data(people_max=40), seed=0)
     for name in "ab":
         write_image(tmp_path / f"{name}.png", np.full((60, 40, 4), 255, np.uint8))
     (tmp_path / "b.png").write_bytes(b"no picture")
-    pair = EasyDict({**data(split="all"), "people": [str(tmp_path)], "people_max": 2})
+    pair = data(split="all", people=[str(tmp_path)], people_max=2)
     with pytest.raises(InputError, match=r"b\.png: not a readable image"):
         build_train_dataset(pair, select=select_subset, seed=0)[0]

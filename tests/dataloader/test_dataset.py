@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import cv2
 import numpy as np
@@ -184,16 +184,14 @@ def test_impossible_values_are_refused(make_data):
 def test_validation_records_come_from_the_test_lists(make_data):
     data = make_data([1, 3])
     assert build_validation_records(data) == []
-    for key in ("alpha", "merged", "mask"):
-        data[f"test_{key}"] = data[f"train_{key}"]
+    data = replace(data, **{f"test_{key}": getattr(data, f"train_{key}") for key in ("alpha", "merged", "mask")})
     records = build_validation_records(data)
     assert [(record.name, len(record.alphas), len(record.masks)) for record in records] == [
         ("img00", 1, 1),
         ("img01", 3, 3),
     ]
-    data.test_mask = ""
     with pytest.raises(InputError, match=r"data\.test_mask: not set"):
-        build_validation_records(data)
+        build_validation_records(replace(data, test_mask=""))
 
 
 @pytest.mark.parametrize(

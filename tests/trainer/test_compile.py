@@ -43,6 +43,6 @@ def test_compiled_step_is_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None
 def test_machine_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
     with pytest.raises(InputError, match=r"train\.compile: found no .*no-compiler.*train\.compile=false"):
-        main.main(["--config", str(ROOT / "config" / "demo-stage1.toml"), "--device", "cpu", "train.compile=true"])
+        main.main(["--config", str(ROOT / "config" / "demo" / "stage1.toml"), "--device", "cpu", "train.compile=true"])
     with pytest.raises(InputError, match="expected a CPU or CUDA device, found mps"):
         require_compiler(torch.device("mps"))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from config import load_config
+from config import Data
 from dataloader.batch import collate
 from dataloader.compose.compose import ComposeParams, Cutout
 from dataloader.compose.layout import LayoutError
@@ -97,13 +97,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def section(folder: Path, **values: object):
-    data = load_config().data
-    data.update(
+def section(folder: Path, *, photo_share: float) -> Data:
+    return Data(
         source="compose", people=[str(SAMPLE / "people")], backgrounds=[str(SAMPLE / "backgrounds")], people_max=3,
-        epoch_images=8, compose_size=320, crop_size=64, trimap_kernel=8, photos=[str(folder)], **values,
+        epoch_images=8, compose_size=320, crop_size=64, trimap_kernel=8, photos=[str(folder)], photo_share=photo_share,
     )  # fmt: skip
-    return data
 
 
 def test_folders_of_photographs_are_paired_by_name(folder):
