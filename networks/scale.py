@@ -75,23 +75,26 @@ def plan_crops(masks: np.ndarray, *, target: float = TARGET, max_side: int = 0) 
     """
     image = masks.shape[1:]
     boxes = [box_of(mask) for mask in masks]
-    crops = [_crop((number,), boxes, image=image, target=target) for number in range(len(boxes))]
-    refused: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
-    while True:
-        pairs = [
-            (_share(a.part, b.part), a, b) for a, b in combinations(crops, 2) if (a.members, b.members) not in refused
-        ]
-        share, a, b = max(pairs, key=lambda pair: pair[0], default=(0.0, crops[0], crops[0]))
-        if share <= 0:
-            return [_limited(crop, max_side) for crop in sorted(crops, key=lambda crop: crop.members)]
+
+    def join(a: Crop, b: Crop) -> Crop | None:
         members = tuple(sorted(a.members + b.members))
         sides = [_side(boxes[number]) for number in members]
-        joined = _crop(members, boxes, image=image, target=target)
-        too_large = joined.size[0] * joined.size[1] > LARGEST_CROP or _limited(joined, max_side) != joined
-        if too_large or max(sides) > LIKE * min(sides):
-            refused.add((a.members, b.members))
-            continue
-        crops = [crop for crop in crops if crop not in (a, b)] + [joined]
+        if a.part.common(b.part) is None or max(sides) > LIKE * min(sides):
+            return None
+        crop = _crop(members, boxes, image=image, target=target)
+        too_large = crop.size[0] * crop.size[1] > LARGEST_CROP or _limited(crop, max_side) != crop
+        return None if too_large else crop
+
+    crops = [_crop((number,), boxes, image=image, target=target) for number in range(len(boxes))]
+    joins = {pair: new for pair in combinations(crops, 2) if (new := join(*pair)) is not None}
+    while joins:
+        pair = max(joins, key=lambda pair: _share(pair[0].part, pair[1].part))
+        new = joins[pair]
+        crops = [crop for crop in crops if crop not in pair]
+        joins = {other: crop for other, crop in joins.items() if not set(other) & set(pair)}
+        joins |= {(crop, new): larger for crop in crops if (larger := join(crop, new)) is not None}
+        crops.append(new)
+    return [_limited(crop, max_side) for crop in sorted(crops, key=lambda crop: crop.members)]
 
 
 def _side(box: Rect) -> int:
