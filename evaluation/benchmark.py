@@ -32,6 +32,7 @@ if not __package__:  # run as a file: this folder is not where imports start
 
 from misc.errors import InputError, run_script
 from misc.images import read_alpha, write_image
+from misc.seeding import generator
 
 THRESHOLDS = (0.5, 0.75)
 MEASURES = ("MAD", "MSE", "Grad", "Conn", "IoU")  # of the published evaluation
@@ -50,27 +51,27 @@ def make_mattes(root: Path, *, images: int, shape: tuple[int, int], seed: int = 
     Returns:
         The two folders.
     """
-    generator = np.random.default_rng(seed)
+    rng = generator(seed)
     height, width = shape
     for image in range(images):
         for person in range(3):
             alpha = np.zeros(shape, np.float32)
             centre = (int(width * (0.22 + 0.28 * person)), int(height * 0.55))
-            axes = (int(width * generator.uniform(0.1, 0.16)), int(height * generator.uniform(0.25, 0.4)))
-            cv2.ellipse(alpha, centre, axes, generator.uniform(-10, 10), 0, 360, 1.0, -1)
+            axes = (int(width * rng.uniform(0.1, 0.16)), int(height * rng.uniform(0.25, 0.4)))
+            cv2.ellipse(alpha, centre, axes, rng.uniform(-10, 10), 0, 360, 1.0, -1)
             head = (centre[0], centre[1] - axes[1])
             cv2.circle(alpha, head, axes[0] * 2 // 3, 1.0, -1)
-            gt = _soften(alpha, generator, sigma=4.0)
-            pred = _soften(np.roll(alpha, generator.integers(-3, 4, 2), (0, 1)), generator, sigma=3.0)
+            gt = _soften(alpha, rng, sigma=4.0)
+            pred = _soften(np.roll(alpha, rng.integers(-3, 4, 2), (0, 1)), rng, sigma=3.0)
             for kind, matte in (("gt", gt), ("pred", pred)):
                 write_image(root / kind / f"{image:04d}" / f"{person:02d}.png", (matte * 255 + 0.5).astype(np.uint8))
     return root / "pred", root / "gt"
 
 
-def _soften(alpha: np.ndarray, generator: np.random.Generator, *, sigma: float) -> np.ndarray:
+def _soften(alpha: np.ndarray, rng: np.random.Generator, *, sigma: float) -> np.ndarray:
     """A blurred shape with noise where it is neither 0 nor 1, as hair has."""
     soft = cv2.GaussianBlur(alpha, (0, 0), sigma)
-    noise = generator.normal(0, 0.15, alpha.shape).astype(np.float32)
+    noise = rng.normal(0, 0.15, alpha.shape).astype(np.float32)
     soft = soft + noise * (4 * soft * (1 - soft))
     return np.where(soft < 0.02, 0, np.clip(soft, 0, 1))
 

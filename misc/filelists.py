@@ -19,6 +19,7 @@ from misc.errors import InputError
 from misc.files import write_text
 from misc.folders import endings, pictures_in
 from misc.images import empty_mask, orientation_of, read_image, read_mask
+from misc.sizes import require_size
 
 
 @dataclass(frozen=True)
@@ -344,18 +345,15 @@ def load_record(record: InferenceRecord, *, threshold: int) -> tuple[np.ndarray,
     masks = []
     for path in record.masks:
         mask = read_mask(path)
-        if mask.shape != image.shape[:2]:
-            turned = mask.shape == image.shape[1::-1] and orientation_of(record.image) >= 5
-            raise InputError(
-                f"{path}: the mask is {mask.shape[1]}×{mask.shape[0]}, its photograph {record.image} is "
-                f"{image.shape[1]}×{image.shape[0]}; "
-                + (
-                    "its EXIF orientation was applied; the mask fits the picture before it is turned: turn the mask"
-                    if turned
-                    else "make them the same size"
-                )
-            )
+        require_size(mask, image.shape, path=path, like=record.image, remedy=_remedy(mask, image, record.image))
         if mask.max(initial=0) < threshold:
             raise empty_mask(path, threshold=threshold)
         masks.append(mask)
     return image, np.stack(masks)
+
+
+def _remedy(mask: np.ndarray, image: np.ndarray, photograph: Path) -> str:
+    """What to do if a mask has another size than its photograph."""
+    if mask.shape == image.shape[1::-1] and mask.shape != image.shape[:2] and orientation_of(photograph) >= 5:
+        return "its EXIF orientation was applied; the mask fits the picture before it is turned: turn the mask"
+    return "make them the same size"

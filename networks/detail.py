@@ -16,6 +16,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from misc.morphology import ellipse
+
 RADIUS = 5  # of the windows of the filter
 EPSILON = 5e-5  # variance of colour that counts as noise, for colours in [0, 1]
 BLUR = 1.0  # standard deviation of the blur of the guide, for the fit only
@@ -83,7 +85,7 @@ def hairiness(matte: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (h, w) float32 in [0, 1], 1 in hair and 0 along smooth outlines; (h, w) float32, 1 in the undecided band and a
         little round it, else 0.
     """
-    rim = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (RIM, RIM))
+    rim = ellipse(RIM)
     undecided = ((matte > DECIDED) & (matte < 1 - DECIDED)).astype(np.float32)
     band = cv2.dilate(undecided, rim)
     share = cv2.blur(undecided, (WINDOW, WINDOW), borderType=cv2.BORDER_REFLECT)

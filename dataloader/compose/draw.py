@@ -17,6 +17,7 @@ from dataloader.compose.photograph import compose_on_photograph
 from dataloader.compose.sources import Person, load_cutout
 from misc.errors import InputError
 from misc.images import read_image
+from misc.seeding import generator
 
 DRAWS = 8  # draws of people for one image before it gets one person less
 GOLDEN = 0.6180339887
@@ -87,17 +88,17 @@ def draw(
         InputError: an unreadable file, or people who never fit together.
     """
     load = load or (lambda person: load_cutout(person, clean=recipe.clean_colors))
-    rng = np.random.default_rng(key)
+    rng = generator(*key)
     if photographs and rng.random() < recipe.photo_share:
         composite, chosen, background = _compose_photograph(recipe, people, photographs, rng, load)
     else:
         composite, chosen, background = _compose(recipe, people, backgrounds, rng, number, load)
     masks: list[np.ndarray | None] = []
     if recipe.masks != "none":
-        masks = imitate_detector(composite.alphas, np.random.default_rng([*key, 1]), recipe.detector)
+        masks = imitate_detector(composite.alphas, generator(*key, 1), recipe.detector)
     if recipe.masks == "merged":
         found = [number for number, mask in enumerate(masks) if mask is not None]
-        merged = merge_neighbour([mask for mask in masks if mask is not None], np.random.default_rng([*key, 2]))
+        merged = merge_neighbour([mask for mask in masks if mask is not None], generator(*key, 2))
         for number, mask in zip(found, merged, strict=True):
             masks[number] = mask
     return Drawn(composite, masks, chosen, background)

@@ -17,6 +17,7 @@ import numpy as np
 
 from dataloader.compose.layout import Placement
 from dataloader.compose.scalp import Scalp
+from misc.seeding import generator
 
 STEP = 0.5  # most pixels between points of a strand: tents of one pixel's half-width then add up to a constant
 MOST_POINTS = 40_000  # of one person's strands; fewer strands are drawn where it would take more
@@ -141,7 +142,7 @@ def grow(color: np.ndarray, alpha: np.ndarray, growth: Growth, placed: Placement
     seen = ((roots > -0.2 * head) & (roots < size + 0.2 * head)).all(axis=1)
     if not seen.any():
         return
-    rng = np.random.default_rng(growth.seed)
+    rng = generator(growth.seed)
     per_head = len(scalp.roots) / (scalp.head * scalp.ratio)  # length of the contour, heads
     count = round(style.density * per_head * seen.mean())
     strands = _draw_strands(roots[seen], normals[seen], color, style, rng, head=head, count=max(count, 1))

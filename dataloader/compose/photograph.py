@@ -19,6 +19,7 @@ from dataloader.compose.compose import ComposeParams, Composite, Cutout, draw_gr
 from dataloader.compose.layout import Canvas, LayoutError, Placement, Sketch, search
 from dataloader.compose.outlines import Outline, outlines
 from dataloader.compose.scalp import find_scalp
+from misc.morphology import ellipse
 
 HAIR_REACH = 0.25  # heads from the contour of the hair within which strands may be missing in the alpha
 EDGE_REACH = 0.1  # the same from any contour of head and neck, some of which is hair that was not told from skin
@@ -92,8 +93,7 @@ def _unsure_hair(photograph: Cutout, outline: Outline) -> np.ndarray | None:
     upper = photograph.alpha[: round(scalp.depth.shape[0] / scalp.ratio)]  # the scalp looks no further down
     small = cv2.resize(upper, scalp.depth.shape[::-1], interpolation=cv2.INTER_AREA)
     size = scalp.head * scalp.ratio
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (round(2 * EDGE_REACH * size) | 1,) * 2)
-    edge = cv2.dilate((small > 1 - SURE).astype(np.uint8), disc)
+    edge = cv2.dilate((small > 1 - SURE).astype(np.uint8), ellipse(round(2 * EDGE_REACH * size) | 1))
     edge[round((scalp.roots[:, 1].min() + NECK * scalp.head) * scalp.ratio) :] = 0
     near = np.maximum(edge, (scalp.depth < HAIR_REACH).astype(np.uint8))
     height, width = photograph.alpha.shape

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from dataloader.compose.outlines import SOLID, Outline
+from misc.morphology import ellipse
 
 SCALP_HEAD = 48  # size of a head, in pixels, at which the contour is looked at
 NARROW = 0.5  # what is narrower than this share of a head is no head
@@ -110,7 +111,7 @@ def _find_head(solid: np.ndarray, size: float) -> tuple[int, tuple[float, float]
 
 
 def _disc(diameter: float) -> np.ndarray:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (max(1, round(diameter)),) * 2)
+    return ellipse(max(1, round(diameter)))
 
 
 def _hair_contour(

@@ -17,6 +17,7 @@ from misc.folders import left_out, pictures_in
 from misc.foreground import clean_foreground
 from misc.images import read_alpha, read_image, read_rgba
 from misc.pictures import PHOTOGRAPHS
+from misc.sizes import require_size
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,7 @@ def load_cutout(person: Person, *, clean: bool = False) -> Cutout:
     else:
         color, alpha = read_image(person.color, srgb=True), read_alpha(person.alpha)
     source = person.alpha or person.color
-    if color.shape[:2] != alpha.shape:
-        sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (alpha, color)]
-        raise InputError(f"{source}: alpha is {sizes[0]}, {person.color} is {sizes[1]}; expected the same size")
+    require_size(alpha, color.shape, path=source, like=person.color)
     if not (alpha > 0.5).any():
         raise InputError(f"{source}: alpha is nowhere above one half; expected a person; remove the cut-out")
     return Cutout(person.color.stem, clean_foreground(color, alpha) if clean else color, alpha)
