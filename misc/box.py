@@ -39,6 +39,11 @@ class Box(NamedTuple):
         return self.height <= 0 or self.width <= 0
 
     @property
+    def area(self) -> int:
+        """Number of pixels."""
+        return 0 if self.is_empty else self.height * self.width
+
+    @property
     def rows_and_columns(self) -> tuple[slice, slice]:
         """The index of this part of a picture, (H, W) or (H, W, C)."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
@@ -51,6 +56,10 @@ class Box(NamedTuple):
     def within(self, other: Box) -> Box:
         """The same box counted from the top left corner of another."""
         return Box(self.top - other.top, self.left - other.left, self.bottom - other.top, self.right - other.left)
+
+    def moved(self, down: int, right: int) -> Box:
+        """The same box elsewhere."""
+        return Box(self.top + down, self.left + right, self.bottom + down, self.right + right)
 
     def grown(self, margin: int, *, shape: tuple[int, int]) -> Box:
         """The box with ``margin`` more pixels on each side, but never beyond an image of ``shape`` (H, W)."""

@@ -8,14 +8,14 @@ full-resolution end, so that its values are those of a computation on the whole 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import EllipsisType
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from misc.box import Box
 
 CELL = 32  # side of a cell, pixels; a multiple of 4
 HALO = 12  # rim, pixels: 2 of the head, then 1 + 3 at half and 1 at quarter size; a multiple of 4
@@ -25,50 +25,13 @@ STEP = 7 * CELL**2  # what starting one more rectangle costs, in pixels of it: 0
 PART_CELL, PART_STEP, PART_LARGEST = 16, 1300, 192
 
 
-class Rect(NamedTuple):
-    """Rows top..bottom − 1 and columns left..right − 1."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    @property
-    def here(self) -> tuple[EllipsisType, slice, slice]:
-        """The index of this part of a (…, H, W) tensor."""
-        return ..., slice(self.top, self.bottom), slice(self.left, self.right)
-
-    def grown(self, rim: int, height: int, width: int) -> Rect:
-        """With a rim on each side, cut at the edges of the image."""
-        return Rect(
-            max(0, self.top - rim),
-            max(0, self.left - rim),
-            min(height, self.bottom + rim),
-            min(width, self.right + rim),
-        )
-
-    def within(self, other: Rect) -> Rect:
-        """The same rectangle counted from the top left corner of another."""
-        return Rect(self.top - other.top, self.left - other.left, self.bottom - other.top, self.right - other.left)
-
-    def moved(self, down: int, right: int) -> Rect:
-        """The same rectangle elsewhere."""
-        return Rect(self.top + down, self.left + right, self.bottom + down, self.right + right)
-
-    def common(self, other: Rect) -> Rect | None:
-        """What two rectangles share, ``None`` for nothing."""
-        top, left = max(self.top, other.top), max(self.left, other.left)
-        bottom, right = min(self.bottom, other.bottom), min(self.right, other.right)
-        return Rect(top, left, bottom, right) if top < bottom and left < right else None
-
-
 def touched_cells(region: Tensor, cell: int = CELL) -> np.ndarray:
     """Cells that a region touches: (H, W), 0 or 1 → (ceil(H / 32), ceil(W / 32)) bool, or of another size."""
     pooled = F.max_pool2d(region[None, None].float(), cell, ceil_mode=True)
     return pooled[0, 0].cpu().numpy() > 0
 
 
-def cells_of(rect: Rect) -> tuple[slice, slice]:
+def cells_of(rect: Box) -> tuple[slice, slice]:
     """The cells that a rectangle of pixels touches."""
     return (
         slice(rect.top // CELL, -(-rect.bottom // CELL)),
@@ -108,7 +71,7 @@ def cover(
     rim: int = HALO,
     step: int = STEP,
     largest: int = LARGEST,
-) -> list[Rect]:
+) -> list[Box]:
     """Rectangles that cover all chosen cells at little cost.
 
     Starts from runs of cells and joins, while that saves, the pair that saves most. Rectangles may overlap and may
@@ -141,14 +104,14 @@ def cover(
         rects[i] = joined[i, j]
         rects = np.delete(rects, j, axis=0)
     return [
-        Rect(int(t) * cell, int(lf) * cell, min(int(b) * cell, height), min(int(r) * cell, width))
+        Box(int(t) * cell, int(lf) * cell, min(int(b) * cell, height), min(int(r) * cell, width))
         for t, lf, b, r in rects
     ]
 
 
 def parts_to_compute(
-    written: Sequence[Rect], regions: Tensor | None, *, reach: int, iterations: int
-) -> list[list[list[Rect]]]:
+    written: Sequence[Box], regions: Tensor | None, *, reach: int, iterations: int
+) -> list[list[list[Box]]]:
     """For a loop over windows, what to compute in each iteration and window: all, or what the result in a region needs.
 
     What is needed is followed from the last window of the last iteration back to the first of the first: a value that
@@ -165,7 +128,7 @@ def parts_to_compute(
     field = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     needed: np.ndarray = regions.any(dim=0).cpu().numpy().astype(np.uint8)
     height, width = needed.shape
-    plan: list[list[list[Rect]]] = []
+    plan: list[list[list[Box]]] = []
     for _ in range(iterations):
         # An instance that no longer moves keeps what it had before this iteration, so what is needed stays needed for
         # the iteration before; within one, the last window to write a pixel decides.
@@ -175,8 +138,8 @@ def parts_to_compute(
             asked = current[rect.here].copy()
             parts.append([part.moved(rect.top, rect.left) for part in _tight_cover(asked, rim=reach)])
             current[rect.here] = 0
-            around = rect.grown(reach, height, width)
-            read = np.zeros((around.bottom - around.top, around.right - around.left), np.uint8)
+            around = rect.grown(reach, shape=(height, width))
+            read = np.zeros((around.height, around.width), np.uint8)
             read[rect.within(around).here] = asked
             reached = cv2.dilate(read, field)
             current[around.here] |= reached
@@ -185,20 +148,12 @@ def parts_to_compute(
     return plan[::-1]
 
 
-def _tight_cover(mask: np.ndarray, *, rim: int) -> list[Rect]:
+def _tight_cover(mask: np.ndarray, *, rim: int) -> list[Box]:
     """Rectangles round all that is set in a mask, (h, w) uint8."""
     cells = touched_cells(torch.from_numpy(mask), PART_CELL)
     height, width = mask.shape
     rough = cover(cells, height=height, width=width, cell=PART_CELL, rim=rim, step=PART_STEP, largest=PART_LARGEST)
-    return [_shrunk(rect, mask) for rect in rough]
-
-
-def _shrunk(rect: Rect, mask: np.ndarray) -> Rect:
-    """The smallest rectangle round what is set within a rectangle."""
-    rows = np.flatnonzero(mask[rect.here].any(axis=1))
-    columns = np.flatnonzero(mask[rect.here].any(axis=0))
-    corner = (rect.top + int(rows[0]), rect.left + int(columns[0]))
-    return Rect(*corner, rect.top + int(rows[-1]) + 1, rect.left + int(columns[-1]) + 1)
+    return [Box.of(mask[rect.here]).moved(rect.top, rect.left) for rect in rough]
 
 
 class FeatureStore:
@@ -212,14 +167,14 @@ class FeatureStore:
     """
 
     def __init__(
-        self, compute: Callable[[Rect], tuple[Tensor, Rect]], *, height: int, width: int, budget: list[int]
+        self, compute: Callable[[Box], tuple[Tensor, Box]], *, height: int, width: int, budget: list[int]
     ) -> None:
         self._compute, self._budget = compute, budget
         self._height, self._width = height, width
-        self._kept: list[tuple[Rect, Tensor]] = []
+        self._kept: list[tuple[Box, Tensor]] = []
         self._known = np.zeros((-(-height // CELL), -(-width // CELL)), dtype=bool)
 
-    def add(self, rect: Rect) -> tuple[Tensor, Rect]:
+    def add(self, rect: Box) -> tuple[Tensor, Box]:
         """Compute a rectangle of whole cells, and keep it if the budget allows; see ``compute``."""
         feature, inner = self._compute(rect)
         size = feature.untyped_storage().nbytes()
@@ -229,7 +184,7 @@ class FeatureStore:
             self._known[cells_of(rect)] = True
         return feature, inner
 
-    def prepare(self, rects: Sequence[Rect]) -> None:
+    def prepare(self, rects: Sequence[Box]) -> None:
         """Compute what these rectangles need and is not there, in fewer and larger pieces than one after the other."""
         for part in self._missing(rects):
             before = len(self._kept)
@@ -237,28 +192,28 @@ class FeatureStore:
             if len(self._kept) == before:  # no room: the others would be computed for nothing
                 return
 
-    def _missing(self, rects: Sequence[Rect]) -> list[Rect]:
+    def _missing(self, rects: Sequence[Box]) -> list[Box]:
         missing = np.zeros_like(self._known)
         for rect in rects:
             missing[cells_of(rect)] = True
         missing &= ~self._known
         return cover(missing, height=self._height, width=self._width) if missing.any() else []
 
-    def read(self, rect: Rect) -> Tensor:
+    def read(self, rect: Box) -> Tensor:
         """The feature in any rectangle of the image, (C, h, w)."""
         pieces = list(self._kept)
         for part in self._missing([rect]):
             feature, inner = self.add(part)
             pieces.append((part, feature[0][inner.here]))
         for part, feature in pieces:
-            if part.common(rect) == rect:  # nothing to put together
+            if part.intersection(rect) == rect:  # nothing to put together
                 return feature[rect.within(part).here]
-        size = (1, pieces[0][1].shape[0], rect.bottom - rect.top, rect.right - rect.left)
+        size = (1, pieces[0][1].shape[0], rect.height, rect.width)
         out = torch.empty(
             size, dtype=pieces[0][1].dtype, device=pieces[0][1].device, memory_format=torch.channels_last
         )[0]
         for part, feature in pieces:
-            shared = part.common(rect)
-            if shared is not None:
+            shared = part.intersection(rect)
+            if not shared.is_empty:
                 out[shared.within(rect).here] = feature[shared.within(part).here]
         return out

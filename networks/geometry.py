@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from misc.box import Box
+
 PADDING = 32  # reflected rim on every side, pixels
 STRIDE = 32  # the network's
 
@@ -101,7 +103,7 @@ def _resize(array: np.ndarray, size: tuple[int, int], *, smooth: bool) -> np.nda
     return cv2.resize(array, size[::-1], interpolation=cv2.INTER_AREA if smooth and smaller else cv2.INTER_LINEAR)
 
 
-def region_of_interest(mask: np.ndarray, *, margin: float = 0.25, least: int = 64) -> tuple[int, int, int, int]:
+def region_of_interest(mask: np.ndarray, *, margin: float = 0.25, least: int = 64) -> Box:
     """The part of a padded image round one person's mask.
 
     Args:
@@ -110,13 +112,13 @@ def region_of_interest(mask: np.ndarray, *, margin: float = 0.25, least: int = 6
         least: smallest margin, pixels.
 
     Returns:
-        Top, left, bottom, right (exclusive) in pixels; multiples of 32, inside the image.
+        Inside the image, edges multiples of 32.
     """
-    edges = []
-    for axis, size in enumerate(mask.shape):
-        line = np.flatnonzero(mask.any(axis=1 - axis))
-        first, last = int(line[0]), int(line[-1]) + 1
-        rim = max(least, margin * (last - first))
-        edges.append((max(0, int(first - rim) // STRIDE * STRIDE), min(size, -(-int(last + rim) // STRIDE) * STRIDE)))
-    (top, bottom), (left, right) = edges
-    return top, left, bottom, right
+    box = Box.of(mask)
+    down, right = (max(least, margin * side) for side in (box.height, box.width))
+    return Box(
+        max(0, int(box.top - down) // STRIDE * STRIDE),
+        max(0, int(box.left - right) // STRIDE * STRIDE),
+        min(mask.shape[0], -(-int(box.bottom + down) // STRIDE) * STRIDE),
+        min(mask.shape[1], -(-int(box.right + right) // STRIDE) * STRIDE),
+    )

@@ -17,7 +17,8 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from networks.cover import HALO, FeatureStore, Rect, cover, touched_cells
+from misc.box import Box
+from networks.cover import HALO, FeatureStore, cover, touched_cells
 from networks.decoder import Coarse, to_alpha
 from networks.instmatt import InstMatt, check_size
 from networks.layers import scaled
@@ -31,7 +32,7 @@ class _Instances:
     """Fused tri-mattes of all instances, where they overruled the coarse ones, and their features on request."""
 
     def __init__(
-        self, network: InstMatt, image: Tensor, guidance: Tensor, crops: Sequence[Rect], *, everywhere: bool
+        self, network: InstMatt, image: Tensor, guidance: Tensor, crops: Sequence[Box], *, everywhere: bool
     ) -> None:
         count, _, height, width = guidance.shape
         self.network, self.image, self.guidance, self.crops = network, image, guidance, crops
@@ -48,16 +49,16 @@ class _Instances:
         image, guidance = self.image[here], self.guidance[number : number + 1][here]
         height, width = image.shape[-2:]
 
-        def compute(rect: Rect) -> tuple[Tensor, Rect]:
+        def compute(rect: Box) -> tuple[Tensor, Box]:
             """See ``FeatureStore``: the rim is as wide as the heads need and more, its outer part is of no use."""
-            grown = rect.grown(HALO, height, width)
+            grown = rect.grown(HALO, shape=(height, width))
             x = network.stack(image[grown.here], guidance[grown.here])
-            quarter = coarse.quarter[Rect(*(edge // 4 for edge in grown)).here]
+            quarter = coarse.quarter[Box(*(edge // 4 for edge in grown)).here]
             return network.end(x, network.stem(x), quarter), rect.within(grown)
 
-        def finest(region: Tensor) -> Iterator[tuple[Rect, Tensor]]:
+        def finest(region: Tensor) -> Iterator[tuple[Box, Tensor]]:
             """See ``networks.progressive.fuse``."""
-            whole = [Rect(0, 0, height, width)]
+            whole = [Box(0, 0, height, width)]
             for rect in whole if self.everywhere else cover(touched_cells(region[0, 0]), height=height, width=width):
                 feature, inner = store.add(rect)
                 yield rect, to_alpha(network.decoder.refine_OS1(feature)[inner.here])
@@ -80,22 +81,22 @@ class _Instances:
             alpha[0], alpha[1], alpha[2] = 0, 1 - background, background
             alpha[crop.here] = inside
 
-    def prepare(self, number: int, rects: Sequence[Rect]) -> None:
+    def prepare(self, number: int, rects: Sequence[Box]) -> None:
         """Features of one instance that will be read; see ``networks.refiner.FeatureReader``."""
         crop = self.crops[number]
-        inside = (rect.common(crop) for rect in rects)
-        self.stores[number].prepare([rect.within(crop) for rect in inside if rect is not None])
+        inside = (rect.intersection(crop) for rect in rects)
+        self.stores[number].prepare([rect.within(crop) for rect in inside if not rect.is_empty])
 
-    def read(self, number: int, rect: Rect) -> Tensor:
+    def read(self, number: int, rect: Box) -> Tensor:
         """The feature of one instance in a rectangle, (32w, h, w), 0 outside its crop."""
         crop = self.crops[number]
-        shared = rect.common(crop)
+        shared = rect.intersection(crop)
         if shared == rect:
             return self.stores[number].read(rect.within(crop))
-        size = (1, scaled(32, self.network.width), rect.bottom - rect.top, rect.right - rect.left)
+        size = (1, scaled(32, self.network.width), rect.height, rect.width)
         out = torch.zeros(size, dtype=self.network.dtype, device=self.image.device)
         out = out.contiguous(memory_format=torch.channels_last)[0]
-        if shared is not None:
+        if not shared.is_empty:
             out[shared.within(rect).here] = self.stores[number].read(shared.within(crop))
         return out
 
@@ -109,7 +110,7 @@ def mattes(
     batch_size: int = 1,
     refine_iterations: int | None = None,
     refine_share: float | None = None,
-    crops: Sequence[Rect] | None = None,
+    crops: Sequence[Box] | None = None,
     everywhere: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Alpha mattes of all instances of one image.
@@ -134,7 +135,7 @@ def mattes(
     """
     check_size(image)
     count, _, height, width = guidance.shape
-    chosen = [Rect(0, 0, height, width)] * count if crops is None else list(crops)
+    chosen = [Box(0, 0, height, width)] * count if crops is None else list(crops)
     instances = _Instances(network, image, guidance, chosen, everywhere=everywhere)
     for crop, group in groupby(range(count), key=chosen.__getitem__):
         numbers = list(group)

@@ -13,7 +13,6 @@ from misc.errors import InputError
 from misc.images import MASK_THRESHOLD
 from networks import inference
 from networks.checkpoint import network_from_checkpoint
-from networks.cover import Rect
 from networks.detail import add_detail
 from networks.fold import fold as fold_network
 from networks.geometry import Geometry, region_of_interest
@@ -176,7 +175,7 @@ class Predictor:
 
     def _matte(self, image: torch.Tensor, guidance: torch.Tensor, masks: np.ndarray) -> torch.Tensor:
         """(K, H, W) mattes of the padded size."""
-        crops = [Rect(*region_of_interest(mask, margin=self.roi_margin)) for mask in masks] if self.roi else None
+        crops = [region_of_interest(mask, margin=self.roi_margin) for mask in masks] if self.roi else None
         training = self.network.training
         self.network.eval()
         try:

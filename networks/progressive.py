@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from misc.box import Box
 from misc.morphology import ellipse
-from networks.cover import Rect
 
 UNDECIDED = (1 / 255, 1 - 1 / 255)
 
@@ -106,7 +106,7 @@ def unknown_region(alpha: Tensor, sizes: int | np.ndarray) -> Tensor:
 def fuse(
     os8: Tensor,
     os4: Tensor,
-    os1: Tensor | Callable[[Tensor], Iterable[tuple[Rect, Tensor]]],
+    os1: Tensor | Callable[[Tensor], Iterable[tuple[Box, Tensor]]],
     sizes4: int | np.ndarray,
     sizes1: int | np.ndarray,
 ) -> FusedMatte:
@@ -122,7 +122,7 @@ def fuse(
     region_os4 = unknown_region(os8, sizes4)
     alpha = torch.where(region_os4 > 0, os4, os8)
     region_os1 = unknown_region(alpha, sizes1)
-    pieces = [(Rect(0, 0, *os8.shape[-2:]), os1)] if isinstance(os1, Tensor) else os1(region_os1)
+    pieces = [(Box(0, 0, *os8.shape[-2:]), os1)] if isinstance(os1, Tensor) else os1(region_os1)
     for rect, fine in pieces:
         alpha[rect.here] = torch.where(region_os1[rect.here] > 0, fine, alpha[rect.here])
     return FusedMatte(alpha, region_os4, region_os1)

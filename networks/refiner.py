@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from misc.box import Box
 from misc.errors import InputError
-from networks.cover import Rect, parts_to_compute
+from networks.cover import parts_to_compute
 from networks.decoder import to_alpha
 from networks.layers import leaky_relu, scaled
 
@@ -29,12 +30,9 @@ MANY_INSTANCES = 8  # above this many, duplicates are looked for at half scale
 
 
 class Window(NamedTuple):
-    """A square part of the image: rows top..bottom − 1, columns left..right − 1; ``score`` is its disagreement."""
+    """A square part of the image, and the disagreement in its middle."""
 
-    top: int
-    left: int
-    bottom: int
-    right: int
+    box: Box
     score: float
 
 
@@ -86,7 +84,7 @@ def choose_windows(error: Tensor, side: int, *, limit: int | None = None) -> lis
         if not alive[index]:
             continue
         y, x = int(top[index]), int(left[index])
-        kept.append(Window(y, x, y + side, x + side, float(scores[index])))
+        kept.append(Window(Box(y, x, y + side, x + side), float(scores[index])))
         if limit is not None and len(kept) == limit:
             break
         dy, dx = (top - y).abs(), (left - x).abs()
@@ -199,20 +197,16 @@ class MultiInstanceRefiner(nn.Module):
         return [F.conv2d((feature * m)[None], w, b, padding=1) for m, w, b in zip(matte, weights, biases)]
 
 
-def inner_slices(window: Window) -> tuple[slice, slice]:
-    """Rows and columns of a window that are kept: all but its 10-pixel rim."""
-    return (
-        slice(window.top + BORDER, window.bottom - BORDER),
-        slice(window.left + BORDER, window.right - BORDER),
-    )
+def inner(window: Box) -> Box:
+    """The part of a window that is kept: all but its 10-pixel rim."""
+    return Box(window.top + BORDER, window.left + BORDER, window.bottom - BORDER, window.right - BORDER)
 
 
 def refine_window(
-    refiner: MultiInstanceRefiner, window: Window, image: Tensor, tri_mattes: Tensor, feature: Tensor
+    refiner: MultiInstanceRefiner, window: Box, image: Tensor, tri_mattes: Tensor, feature: Tensor
 ) -> Tensor:
     """The refined tri-mattes of one window less its rim: (K, 3, side − 20, side − 20). Arguments as in ``refine``."""
-    rows, columns = slice(window.top, window.bottom), slice(window.left, window.right)
-    refined = refiner(image[..., rows, columns], tri_mattes[..., rows, columns], feature[..., rows, columns])
+    refined = refiner(image[window.here], tri_mattes[window.here], feature[window.here])
     return refined[..., BORDER:-BORDER, BORDER:-BORDER]
 
 
@@ -222,10 +216,10 @@ REACH = 4  # receptive field of the refiner to each side, pixels; less than BORD
 class FeatureReader(Protocol):
     """Features that are computed where somebody asks for them."""
 
-    def read(self, number: int, rect: Rect) -> Tensor:
+    def read(self, number: int, rect: Box) -> Tensor:
         """The feature of one instance in a rectangle, (32w, h, w)."""
 
-    def prepare(self, number: int, rects: Sequence[Rect]) -> None:
+    def prepare(self, number: int, rects: Sequence[Box]) -> None:
         """These rectangles will be read: compute them together, which takes less than one by one."""
 
 
@@ -234,10 +228,10 @@ class _Given(NamedTuple):
 
     feature: Tensor
 
-    def read(self, number: int, rect: Rect) -> Tensor:
+    def read(self, number: int, rect: Box) -> Tensor:
         return self.feature[number][rect.here]
 
-    def prepare(self, number: int, rects: Sequence[Rect]) -> None:
+    def prepare(self, number: int, rects: Sequence[Box]) -> None:
         pass
 
 
@@ -275,14 +269,13 @@ def refine(
     kept = (~find_duplicates(tri_mattes[:, 0])).nonzero()[:, 0].tolist()
     if max_iterations < 1 or not kept or side <= 2 * BORDER:
         return result
-    windows = choose_windows(disagreement(tri_mattes), side)
+    windows = [window.box for window in choose_windows(disagreement(tri_mattes), side)]
     members = [_members(window, tri_mattes, kept, only_present=only_present) for window in windows]
-    inner = [Rect(w.top + BORDER, w.left + BORDER, w.bottom - BORDER, w.right - BORDER) for w in windows]
-    plan = parts_to_compute(inner, regions, reach=REACH, iterations=max_iterations)
+    plan = parts_to_compute([inner(window) for window in windows], regions, reach=REACH, iterations=max_iterations)
     reader = _Given(feature) if isinstance(feature, Tensor) else feature
     for number in kept:
         read = [parts for iteration in plan for parts, present in zip(iteration, members) if number in present]
-        reader.prepare(number, [part.grown(REACH, height, width) for parts in read for part in parts])
+        reader.prepare(number, [part.grown(REACH, shape=(height, width)) for parts in read for part in parts])
     moving = set(kept)
     for iteration, parts in enumerate(plan, start=1):
         before = result[:, 0].clone() if iteration < max_iterations else None
@@ -298,18 +291,18 @@ def refine(
     return result
 
 
-def _members(window: Window, tri_mattes: Tensor, kept: list[int], *, only_present: bool) -> list[int]:
+def _members(window: Box, tri_mattes: Tensor, kept: list[int], *, only_present: bool) -> list[int]:
     """The instances that take part in a window."""
     if not only_present:
         return kept
-    inside = tri_mattes[:, 0, window.top : window.bottom, window.left : window.right]
+    inside = tri_mattes[:, 0][window.here]
     present = (inside > SUPPORT).flatten(1).any(dim=1).tolist()
     return [number for number in kept if present[number]]
 
 
 def _refine_parts(
     refiner: MultiInstanceRefiner,
-    parts: list[Rect],
+    parts: list[Box],
     image: Tensor,
     tri_mattes: Tensor,
     reader: FeatureReader,
@@ -319,7 +312,7 @@ def _refine_parts(
     """Refine the wanted among the members of a window, in place; all parts read what was there before."""
     updates = []
     for part in parts:
-        grown = part.grown(REACH, *image.shape[-2:])
+        grown = part.grown(REACH, shape=(image.shape[-2], image.shape[-1]))
         features = (reader.read(number, grown) for number in members)
         refined = refiner(image[None][grown.here], tri_mattes[grown.here][members], features, wanted)
         updates.append((part, refined[part.within(grown).here]))

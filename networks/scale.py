@@ -10,12 +10,13 @@ the photograph. Not part of the published method, which sees the whole photograp
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import combinations
 
 import numpy as np
 
+from misc.box import Box
 from misc.errors import InputError
-from networks.cover import Rect
 
 SCALES = ("photograph", "person")  # what is brought to a set size before the network
 TARGET = 440  # longer side of a mask's box in the network, pixels: best of a curve, see the README of this folder
@@ -49,14 +50,8 @@ class Crop:
     """
 
     members: tuple[int, ...]
-    part: Rect
+    part: Box
     size: tuple[int, int]
-
-
-def box_of(mask: np.ndarray) -> Rect:
-    """The smallest rectangle that holds a mask, (H, W), not empty."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return Rect(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
 
 
 def plan_crops(masks: np.ndarray, *, target: float = TARGET, max_side: int = 0) -> list[Crop]:
@@ -73,13 +68,13 @@ def plan_crops(masks: np.ndarray, *, target: float = TARGET, max_side: int = 0) 
     Returns:
         Crops by their first member.
     """
-    image = masks.shape[1:]
-    boxes = [box_of(mask) for mask in masks]
+    image = (masks.shape[1], masks.shape[2])
+    boxes = [Box.of(mask) for mask in masks]
 
     def join(a: Crop, b: Crop) -> Crop | None:
         members = tuple(sorted(a.members + b.members))
         sides = [_side(boxes[number]) for number in members]
-        if a.part.common(b.part) is None or max(sides) > LIKE * min(sides):
+        if a.part.intersection(b.part).is_empty or max(sides) > LIKE * min(sides):
             return None
         crop = _crop(members, boxes, image=image, target=target)
         too_large = crop.size[0] * crop.size[1] > LARGEST_CROP or _limited(crop, max_side) != crop
@@ -97,26 +92,21 @@ def plan_crops(masks: np.ndarray, *, target: float = TARGET, max_side: int = 0) 
     return [_limited(crop, max_side) for crop in sorted(crops, key=lambda crop: crop.members)]
 
 
-def _side(box: Rect) -> int:
+def _side(box: Box) -> int:
     """The longer side of a box."""
-    return max(box.bottom - box.top, box.right - box.left)
+    return max(box.height, box.width)
 
 
-def _crop(members: tuple[int, ...], boxes: list[Rect], *, image: tuple[int, ...], target: float) -> Crop:
+def _crop(members: tuple[int, ...], boxes: list[Box], *, image: tuple[int, int], target: float) -> Crop:
     """The crop of some people in an image (H, W): their scale is that of the geometric mean of their sizes."""
     sides = [_side(boxes[number]) for number in members]
     scale = min(MOST_ENLARGED, target / float(np.exp(np.mean(np.log(sides)))))
     grown = [
-        boxes[number].grown(int(max(MARGIN * side, LEAST_MARGIN / scale)), *image)
+        boxes[number].grown(int(max(MARGIN * side, LEAST_MARGIN / scale)), shape=image)
         for number, side in zip(members, sides)
     ]
-    part = Rect(
-        min(box.top for box in grown),
-        min(box.left for box in grown),
-        max(box.bottom for box in grown),
-        max(box.right for box in grown),
-    )
-    size = (max(1, round(scale * (part.bottom - part.top))), max(1, round(scale * (part.right - part.left))))
+    part = reduce(Box.union, grown)
+    size = (max(1, round(scale * part.height)), max(1, round(scale * part.width)))
     return Crop(members, part, size)
 
 
@@ -128,14 +118,9 @@ def _limited(crop: Crop, max_side: int) -> Crop:
     return replace(crop, size=(max(1, int(crop.size[0] * ratio)), max(1, int(crop.size[1] * ratio))))
 
 
-def _share(a: Rect, b: Rect) -> float:
+def _share(a: Box, b: Box) -> float:
     """What two rectangles have in common, as a share of the smaller one."""
-    common = a.common(b)
-    return 0.0 if common is None else _area(common) / min(_area(a), _area(b))
-
-
-def _area(rect: Rect) -> int:
-    return (rect.bottom - rect.top) * (rect.right - rect.left)
+    return a.intersection(b).area / min(a.area, b.area)
 
 
 def at_most_one(mattes: np.ndarray) -> None:

@@ -21,7 +21,7 @@ from misc.seeding import sample_generators
 from networks.decoder import TriMattes
 from networks.instmatt import InstMatt, normalise
 from networks.progressive import FusedMatte, drawn_sizes, evaluation_sizes, fuse
-from networks.refiner import MultiInstanceRefiner, Window, choose_windows, disagreement, inner_slices, refine_window
+from networks.refiner import MultiInstanceRefiner, choose_windows, disagreement, inner, refine_window
 from trainer.losses import MattingLoss, soft_edge_weight
 
 SCALES = (("os1", 2), ("os4", 1), ("os8", 1))  # and their weight in the loss
@@ -212,26 +212,22 @@ class RefinementTask(Task):
         """
         side = min(self.config.refine_window, *tri_mattes.shape[-2:])
         chosen = choose_windows(disagreement(tri_mattes), side, limit=self.config.refine_windows)
-        windows = [window for window in chosen if _inner(weight, window).any()] or chosen[:1]
+        boxes = [window.box for window in chosen]
+        taught = [box for box in boxes if weight[inner(box).here].any()] or boxes[:1]
         current = tri_mattes.clone()
         terms: dict[str, Tensor] = {}
         for _ in range(iterations):
-            for window in windows:
-                output = refine_window(self.refiner, window, image[None], current, feature)
+            for box in taught:
+                output = refine_window(self.refiner, box, image[None], current, feature)
                 with torch.autocast(image.device.type, enabled=False):
                     output = output.float()
-                    inner = (_inner(layer, window) for layer in (truth, colors, image[None], weight))
-                    values = self.criterion(output, *inner)
+                    here = inner(box).here
+                    values = self.criterion(output, truth[here], colors[here], image[None][here], weight[here])
                 for name, value in values.items():
-                    terms[name] = terms.get(name, 0) + value / (iterations * len(windows))
+                    terms[name] = terms.get(name, 0) + value / (iterations * len(taught))
                 current = current.clone()
-                _inner(current, window)[:] = output.detach()
+                current[here] = output.detach()
         return terms, current
-
-
-def _inner(layer: Tensor, window: Window) -> Tensor:
-    rows, columns = inner_slices(window)
-    return layer[..., rows, columns]
 
 
 def _result(terms: dict[str, Tensor], pictures: dict[str, Tensor]) -> dict[str, Any]:

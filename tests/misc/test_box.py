@@ -25,6 +25,7 @@ def test_set_operations_are_those_of_the_pixels(a: Box, b: Box) -> None:
     assert common.is_empty == (not (pixels(a) & pixels(b)).any())
     if not common.is_empty:
         np.testing.assert_array_equal(pixels(common), pixels(a) & pixels(b))
+    assert common.area == np.count_nonzero(pixels(a) & pixels(b))
     assert Box.of(pixels(a) | pixels(b)) == Box.of(pixels(a.union(b)))
 
 
@@ -38,6 +39,7 @@ def test_a_grown_box_stays_in_the_image_and_a_crop_of_a_crop_is_the_crop(box: Bo
         wide[max(y - margin, 0) : y + margin + 1, max(x - margin, 0) : x + margin + 1] = True
     if not box.is_empty:
         np.testing.assert_array_equal(pixels(outer), wide)
+    assert box.within(outer).moved(outer.top, outer.left) == box
     part = picture[outer.rows_and_columns][box.within(outer).rows_and_columns]
     np.testing.assert_array_equal(part, picture[box.rows_and_columns])
 

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from networks.cover import CELL, LARGEST, FeatureStore, Rect, cover, touched_cells
+from misc.box import Box
+from networks.cover import CELL, LARGEST, FeatureStore, cover, touched_cells
 
 
 @settings(max_examples=40, deadline=None)
@@ -45,16 +46,16 @@ def test_features_are_read_as_if_all_were_there(budget: int) -> None:
     whole = torch.rand(4, 96, 150)
     asked = []
 
-    def compute(rect: Rect) -> tuple[torch.Tensor, Rect]:
+    def compute(rect: Box) -> tuple[torch.Tensor, Box]:
         asked.append(rect)
-        grown = rect.grown(8, 96, 150)
+        grown = rect.grown(8, shape=(96, 150))
         return whole[grown.here][None].clone(), rect.within(grown)
 
     store = FeatureStore(compute, height=96, width=150, budget=[budget])
-    for rect in (Rect(3, 5, 60, 90), Rect(0, 0, 96, 150), Rect(90, 140, 96, 150), Rect(3, 5, 60, 90)):
+    for rect in (Box(3, 5, 60, 90), Box(0, 0, 96, 150), Box(90, 140, 96, 150), Box(3, 5, 60, 90)):
         torch.testing.assert_close(store.read(rect), whole[rect.here])
     before = len(asked)
-    store.read(Rect(10, 10, 50, 140))
+    store.read(Box(10, 10, 50, 140))
     assert len(asked) == before if budget > 10**6 else len(asked) > before
 
 
@@ -63,12 +64,12 @@ def test_prepared_features_are_not_computed_when_they_are_read(budget: int) -> N
     whole = torch.rand(4, 96, 150)
     asked = []
 
-    def compute(rect: Rect) -> tuple[torch.Tensor, Rect]:
+    def compute(rect: Box) -> tuple[torch.Tensor, Box]:
         asked.append(rect)
         return whole[rect.here][None].clone(), rect.within(rect)
 
     store = FeatureStore(compute, height=96, width=150, budget=[budget])
-    rects = [Rect(0, 0, 20, 20), Rect(70, 100, 96, 150), Rect(10, 12, 40, 60)]
+    rects = [Box(0, 0, 20, 20), Box(70, 100, 96, 150), Box(10, 12, 40, 60)]
     store.prepare(rects)
     assert 1 <= len(asked) <= 2 if budget < 10**6 else len(asked) <= len(rects)
     before = len(asked)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from misc.box import Box
 from networks import InstMatt, inference
 from networks.checkpoint import network_from_checkpoint
-from networks.cover import Rect
 from networks.fold import fold
 from networks.inference import mattes
 from networks.instmatt import normalise
@@ -130,7 +130,7 @@ def test_parts_give_the_whole(network: InstMatt, height: int, width: int, people
         found = mattes(run, image, guidance, batch_size=batch, everywhere=everywhere)
         for ours, expected in zip(found, plain):
             torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
-    crops = [Rect(0, 0, height, width)] * people
+    crops = [Box(0, 0, height, width)] * people
     if people == 1:  # with crops, only people seen in a window exchange features there; one alone is always seen
         found = mattes(fold(network), image, guidance, crops=crops)
         torch.testing.assert_close(found[0], plain[0], atol=1e-4, rtol=0)
@@ -164,7 +164,7 @@ def test_bf16_is_near(network: InstMatt) -> None:
 
 def test_crops_confine_each_person(network: InstMatt) -> None:
     image, guidance = scene(160, 256, 2)
-    crops = [Rect(0, 0, 160, 160), Rect(32, 96, 160, 256)]
+    crops = [Box(0, 0, 160, 160), Box(32, 96, 160, 256)]
     alpha, stage1 = mattes(fold(network), image, guidance, crops=crops)
     alone = mattes(network, image[crops[1].here], guidance[1:][crops[1].here], refine_iterations=0, everywhere=True)[0]
     torch.testing.assert_close(stage1[1][crops[1].here], alone[0], atol=1e-4, rtol=0)

@@ -147,7 +147,7 @@ def test_windows_cover_the_disagreement_and_do_not_pile_up() -> None:
     error[100, 350] = 0.5
     error[100, 60] = 0.8  # within the first window
     windows = choose_windows(error, 100)
-    assert [(w.left, w.top) for w in windows] == [(0, 50), (300, 50)]
+    assert [(w.box.left, w.box.top) for w in windows] == [(0, 50), (300, 50)]
     assert choose_windows(torch.zeros(64, 64), 64)[0].score == 0
 
 

@@ -71,7 +71,7 @@ def test_refiner(network: InstMatt, iterations: int) -> None:
     mattes = torch.from_numpy(recorded["tri_mattes_uint8"]).float() / 255
     feature = F.interpolate(torch.from_numpy(recorded["feature_at_one_eighth"]).float(), scale_factor=8, mode="nearest")
     windows = choose_windows(disagreement(mattes), window_size(len(mattes), *image.shape[-2:]))
-    boxes = [(w.left, w.top, w.right, w.bottom, w.score) for w in windows]
+    boxes = [(w.box.left, w.box.top, w.box.right, w.box.bottom, w.score) for w in windows]
     np.testing.assert_allclose(boxes, recorded["boxes_x1_y1_x2_y2_score"], atol=1e-6)
     assert find_duplicates(mattes[:, 0]).tolist() == recorded["is_duplicate"].astype(bool).tolist()
     assert network.refiner is not None

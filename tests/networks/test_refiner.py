@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from infer import Predictor
+from misc.box import Box
 from networks import refiner as refinement
 from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
-from networks.cover import Rect
 from networks.refiner import MultiInstanceRefiner, refine
 from tests.conftest import small_network
 
@@ -22,12 +22,12 @@ class Whole:
 
     def __init__(self, feature: Tensor) -> None:
         self.feature = feature
-        self.prepared: list[tuple[int, Rect]] = []
+        self.prepared: list[tuple[int, Box]] = []
 
-    def prepare(self, number: int, rects: Sequence[Rect]) -> None:
+    def prepare(self, number: int, rects: Sequence[Box]) -> None:
         self.prepared += [(number, rect) for rect in rects]
 
-    def read(self, number: int, rect: Rect) -> Tensor:
+    def read(self, number: int, rect: Box) -> Tensor:
         assert (number, rect) in self.prepared
         return self.feature[number][rect.here]
 

@@ -7,15 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from misc.box import Box
 from misc.errors import InputError
 from networks.predictor import Predictor
-from networks.scale import LARGEST_CROP, MOST_ENLARGED, TARGET, Crop, at_most_one, box_of, plan_crops
+from networks.scale import LARGEST_CROP, MOST_ENLARGED, TARGET, Crop, at_most_one, plan_crops
 from tests.conftest import small_network
 
-Box = tuple[int, int, int, int]
 
-
-def masks_of(boxes: list[Box], *, size: tuple[int, int]) -> np.ndarray:
+def masks_of(boxes: list[tuple[int, int, int, int]], *, size: tuple[int, int]) -> np.ndarray:
     """(K, H, W) masks that fill boxes of top, left, height, width."""
     masks = np.zeros((len(boxes), *size), np.uint8)
     for mask, (top, left, height, width) in zip(masks, boxes):
@@ -73,7 +72,7 @@ def test_every_person_is_in_one_crop_with_all_of_the_mask(people: int, seed: int
     for crop in crops:
         assert crop.size[0] * crop.size[1] <= LARGEST_CROP
         for number in crop.members:
-            assert box_of(masks[number]).common(crop.part) == box_of(masks[number])
+            assert Box.of(masks[number]).intersection(crop.part) == Box.of(masks[number])
 
 
 def test_alphas_of_all_people_are_at_most_one() -> None:
