@@ -20,11 +20,10 @@ class FormTargets:
     Alphas of a group add; its colours are their alpha-weighted means; its mask is the maximum.
 
     Where the masks of target and reference overlap, the background mask is -1, as in inference (see
-    :func:`networks.guidance.tri_masks`), not 0 as the published training has it. Detector masks of real photographs
-    overlap where it matters most, between touching people: 1.4 % of the pixels of 24 photographs (up to 21 % of one),
-    0.1 % of those of 40 composites with imitated masks. A network trained on 0 would meet -1 for the first time there.
-    The -1 marks the overlap of the masks before noise, which perturbs each channel for itself. What training does not
-    show is a reference of 2: three masks shared 0.002 % of the pixels.
+    :func:`networks.guidance.tri_masks`), not 0 as the published training has it: detector masks overlap between
+    touching people, and a network trained on 0 would meet -1 there for the first time. The -1 marks the overlap of the
+    masks before noise, which perturbs each channel for itself. A reference of 2, where three masks overlap, is not
+    shown in training.
 
     Args:
         trimap_kernel: ellipses of 1 .. trimap_kernel - 1 pixels make the trimap.

@@ -170,8 +170,7 @@ class RandomAffine:
         shear: degrees, either way.
         horizontal_flip: probability.
         vertical_flip: flip upside down with probability 0.5.
-        random_interp: draw linear or cubic interpolation, else linear. (Nearest would put steps into hair; Lanczos
-            takes four times as long as cubic and looks the same.)
+        random_interp: draw linear or cubic interpolation, else linear. (Nearest would put steps into hair.)
     """
 
     rotation: float = 5.0

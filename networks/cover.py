@@ -20,7 +20,7 @@ from misc.box import Box
 CELL = 32  # side of a cell, pixels; a multiple of 4
 HALO = 12  # rim, pixels: 2 of the head, then 1 + 3 at half and 1 at quarter size; a multiple of 4
 LARGEST = 256  # longest side of a rectangle, pixels: bounds the memory of one step and stays in the processor's cache
-STEP = 7 * CELL**2  # what starting one more rectangle costs, in pixels of it: 0.5 ms, measured on two CPU cores
+STEP = 7 * CELL**2  # what starting one more rectangle costs, in pixels of it
 # The same for parts of a refiner's window, which cost less.
 PART_CELL, PART_STEP, PART_LARGEST = 16, 1300, 192
 

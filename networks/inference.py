@@ -1,11 +1,6 @@
 """The way from guidance to mattes for inference: the full-resolution end of the network only where it is read.
 
 Memory grows with K by the coarse features and the tri-mattes only, not by K full-resolution features.
-
-Two further savings were measured and left out. The 1/4-scale end (decoder layer3, shortcut.2, its head) takes an eighth
-of the time, and its region with the rim it needs covers more than half of a picture: below 6 % in all. The image half
-of the first convolutions could be shared by all instances, but a convolution of three channels takes as long as one of
-six.
 """
 
 from __future__ import annotations

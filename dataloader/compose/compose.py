@@ -245,7 +245,7 @@ def quantize(alphas: np.ndarray) -> np.ndarray:
     scaled = alphas * np.float32(255)
     levels = np.floor(scaled + 1e-3)  # what is a whole level but for rounding is that level
     missing = 255 - levels.sum(axis=0)
-    soft = missing > 0  # a few per cent of the pixels: sorting all of them took a third of the time
+    soft = missing > 0  # few pixels; sorting all of them is slow
     rank = np.argsort(np.argsort(levels[:, soft] - scaled[:, soft], axis=0, kind="stable"), axis=0)
     levels[:, soft] += rank < missing[soft]
     return levels.astype(np.uint8)
