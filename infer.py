@@ -8,20 +8,22 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from config import named_keys
 from misc import distributed
 from misc.cleaning import check_below
-from misc.device import PRECISIONS, keep_freed_memory, select_device
+from misc.device import PRECISIONS, free_memory, keep_freed_memory, select_device
 from misc.errors import InputError, run_script, say
 from misc.faults import TooLarge, one_line, one_of_many
 from misc.filelists import InferenceRecord, load_record, pair_inference
 from misc.folders import left_out
-from misc.images import MASK_THRESHOLD, read_image
+from misc.images import MASK_THRESHOLD, read_image, size_of
 from misc.outputs import Outputs
 from misc.overlap import overlapped
 from misc.pictures import PHOTOGRAPHS
@@ -50,11 +52,16 @@ def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) 
     outputs.folder.mkdir(parents=True, exist_ok=True)
 
     def read(record: InferenceRecord) -> tuple[np.ndarray, np.ndarray]:
-        with one_of_many(record.image):
+        with one_of_many(record.image, needs=lambda: bytes_needed(size_of(record.image), len(record.masks))):
             return load_record(record, threshold=predictor.guidance_threshold)
 
     def work(record: InferenceRecord, loaded: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        with one_of_many(record.image, needs=bytes_needed(loaded[1]), remedy="make it smaller or lower --max-side"):
+        needs, free = bytes_needed(loaded[0].shape, len(loaded[1])), free_memory(torch.device("cpu"))
+        with one_of_many(record.image, needs=lambda: needs, remedy="make it smaller or lower --max-side"):
+            if (
+                free is not None and 0.8 * (needs - BYTES) > free
+            ):  # native code may crash, or be killed, where this ends
+                raise MemoryError
             return loaded[0], predictor(*loaded)
 
     def write(record: InferenceRecord, result: tuple[np.ndarray, np.ndarray]) -> None:
@@ -72,9 +79,9 @@ def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) 
     return [one_line(error) for _, error in failed.values() if error is not None]
 
 
-def bytes_needed(masks: np.ndarray) -> float:
-    """Memory that matting takes on a CPU, estimated from the size of the masks (K, H, W)."""
-    return BYTES + masks[0].size * (BYTES_PER_PIXEL + BYTES_PER_PIXEL_AND_PERSON * len(masks))
+def bytes_needed(size: Sequence[int], people: int) -> float:
+    """Memory that matting takes on a CPU, estimated from a photograph's height and width in pixels and its people."""
+    return BYTES + size[0] * size[1] * (BYTES_PER_PIXEL + BYTES_PER_PIXEL_AND_PERSON * people)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

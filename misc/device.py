@@ -94,11 +94,36 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
+    bounds = [_kilobytes("/proc/meminfo", "MemAvailable:"), _free_of_group(), _free_of_limit()]
+    return min((bound for bound in bounds if bound is not None), default=None)
+
+
+def _kilobytes(path: str, name: str) -> int | None:
+    """A line of /proc, in bytes."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        lines = Path(path).read_text(encoding="ascii").splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)
+
+
+def _free_of_group() -> int | None:
+    """What the control group, such as a container, may still take."""
+    try:
+        most = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+        used = Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii").split()
+        return max(0, most - int(used[used.index("anon") + 1]))
+    except (OSError, ValueError):
+        return None
+
+
+def _free_of_limit() -> int | None:
+    """What ``ulimit -v`` leaves to this process."""
+    size = _kilobytes("/proc/self/status", "VmSize:")
+    if size is None:
+        return None
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if most == resource.RLIM_INFINITY else max(0, most - size)
 
 
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:

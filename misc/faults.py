@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from misc.errors import InputError, describe_os_error
 
 # A full or read-only disk, or one that fails: no further file could be written either.
 ENDS_A_RUN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-OUT_OF_MEMORY = ("out of memory", "insufficient memory", "not enough memory", "allocate memory")
+# As NumPy, OpenCV, torch and CUDA put it; then threads, then oneDNN.
+OUT_OF_MEMORY = (
+    "out of memory",
+    "insufficient memory",
+    "not enough memory",
+    "allocate memory",
+    "can't start new thread",
+    "could not create a primitive",
+    "could not execute a primitive",
+    "could not create a memory",
+)
 
 
 class TooLarge(InputError):
@@ -24,12 +34,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def one_of_many(path: Path, *, needs: float | None = None, remedy: str = "make it smaller") -> Iterator[None]:
+def one_of_many(
+    path: Path, *, needs: Callable[[], float] | None = None, remedy: str = "make it smaller"
+) -> Iterator[None]:
     """Want of memory becomes an error of the file that is being worked on.
 
     Args:
         path: the file.
-        needs: bytes that the work takes, for the message; unknown by default.
+        needs: tells how many bytes the work takes, for the message; unknown by default.
         remedy: what to do about it.
 
     Raises:
@@ -42,7 +54,9 @@ def one_of_many(path: Path, *, needs: float | None = None, remedy: str = "make i
         if isinstance(error, (InputError, OSError)) or not is_out_of_memory(error):
             raise
     # Outside of the clause: the new error shall not keep alive what the old one's frames hold.
-    amount = f", it takes about {needs / 1e9:.1f} GB" if needs else ""
+    amount = ""
+    with suppress(MemoryError, InputError, OSError):
+        amount = f", it takes about {needs() / 1e9:.1f} GB" if needs else ""
     raise TooLarge(f"{path}: not enough memory{amount}; {remedy}")
 
 

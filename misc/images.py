@@ -109,6 +109,16 @@ def empty_mask(path: str | Path, *, threshold: int) -> InputError:
     )
 
 
+def size_of(path: str | Path) -> tuple[int, int]:
+    """Height and width of a photograph as its header has them, before it is turned upright; little of it is read.
+
+    Raises:
+        OSError: no such file, or not an image.
+    """
+    with Image.open(path) as header:
+        return header.height, header.width
+
+
 def orientation_of(path: str | Path) -> int:
     """EXIF orientation of a photograph, 1 to 8; 5 and more exchange width and height.
 

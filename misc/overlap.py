@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Barrier
 from typing import Any, NamedTuple, TypeVar
 
 from misc.errors import InputError
@@ -60,6 +61,8 @@ def overlapped(
                 reading.append((item, reader.submit(read, item)))
 
         try:
+            for pool, count in ((reader, readers), (writer, writers)):
+                _start_threads(pool, count)
             fill()
             while reading:
                 item, future = reading.popleft()
@@ -80,6 +83,14 @@ def overlapped(
             for _, pending in writing:
                 if isinstance(pending, Future):
                     pending.cancel()
+
+
+def _start_threads(pool: ThreadPoolExecutor, count: int) -> None:
+    """Start all threads of a pool, while there is memory for them: later a large item may have taken it."""
+    together = Barrier(count + 1)
+    for _ in range(count):
+        pool.submit(together.wait)
+    together.wait()
 
 
 def _is_done(pending: Future | InputError | OSError) -> bool:

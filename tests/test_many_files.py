@@ -203,6 +203,7 @@ class Forgetful:
         MemoryError(),
         RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried 9"),
         RuntimeError("CUDA out of memory. Tried to allocate 20 GiB"),
+        RuntimeError("could not create a primitive"),
     ],
 )
 def test_what_the_memory_does_not_suffice_for_is_named_and_the_others_are_matted(
@@ -335,3 +336,21 @@ def test_temporary_files_of_dead_processes_go_and_of_living_ones_stay(
     living.communicate(b"\n")
     assert sorted(os.listdir(tmp_path)) == sorted([*stay, "00.png"])
     np.testing.assert_array_equal(read_mask(tmp_path / "00.png"), MASK)
+
+
+def test_what_is_plainly_too_large_does_not_even_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a")
+    record = InferenceRecord("a", tmp_path / "photos" / "a.jpg", (tmp_path / "masks" / "a" / "00.png",))
+    monkeypatch.setattr(infer, "free_memory", lambda device: 1000)
+    predictor = Forgetful(RuntimeError("not reached"))
+    (line,) = infer.run(predictor, [record], Outputs(tmp_path / "out"))  # type: ignore[arg-type]
+    assert "a.jpg: not enough memory, it takes about 0.9 GB" in line and not predictor.calls
+
+
+def test_a_limit_of_this_process_bounds_its_free_memory() -> None:
+    code = "import torch; from misc.device import free_memory; print(free_memory(torch.device('cpu')))"
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -v 8000000; "$0" -c "$1"', sys.executable, code],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert 0 < int(done.stdout) < 8e9
