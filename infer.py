@@ -17,22 +17,23 @@ from tqdm import tqdm
 
 from config import named_keys
 from misc import distributed
-from misc.cleaning import check_below
 from misc.device import PRECISIONS, free_memory, keep_freed_memory, select_device
 from misc.errors import InputError, run_script, say
 from misc.faults import TooLarge, one_line, one_of_many
 from misc.filelists import InferenceRecord, load_record, pair_inference
 from misc.folders import left_out
 from misc.images import MASK_THRESHOLD, read_image, size_of
+from misc.keys import add_options, given_options
 from misc.outputs import Outputs
 from misc.overlap import overlapped
 from misc.pictures import PHOTOGRAPHS
-from networks.checkpoint import SETTING_KEYS, WIDTH_KEY, network_from_checkpoint
-from networks.predictor import DEFAULT_MARGIN, SHIPPED, Predictor
-from networks.refiner import check_share
-from networks.scale import SCALES
+from networks.checkpoint import WIDTH_KEY
+from networks.predictor import SHIPPED, Predictor
+from networks.settings import KEYS, SECTION
 
 __all__ = ["Predictor"]
+
+SETTINGS_DEFAULT = "default: KEY=VALUE, else the experiment file, else what the checkpoint was made for, else [this]"
 
 # Memory on a CPU, from peaks with photographs of 27 and 61 megapixels and one and three people (--max-side 1280).
 BYTES, BYTES_PER_PIXEL, BYTES_PER_PIXEL_AND_PERSON = 0.9e9, 26, 12
@@ -88,9 +89,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         description="Mattes of people from photographs and rough masks.",
-        epilog="A setting that no option gives comes from KEY=VALUE, else from the experiment file where that has it, "
-        "else from the checkpoint. Exit status: 0 all done; 1 some photographs failed and are named; 2 nothing could "
-        "be done.",
+        epilog="Exit status: 0 all done; 1 some photographs failed and are named; 2 nothing could be done.",
     )
     add = parser.add_argument
     add("--config", help="experiment file; what it names goes before what the checkpoint was made for")
@@ -106,30 +105,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         default=MASK_THRESHOLD,
         help=f"a mask is foreground from this grey value on (default {MASK_THRESHOLD})",
     )
-    add(
-        "--scale",
-        choices=SCALES,
-        help="what is brought to a set size for the network: the whole photograph, as published, or each person "
-        "(default: what the checkpoint was made for)",
-    )
-    add(
-        "--detail",
-        action=argparse.BooleanOptionalAction,
-        help="detail of the photograph at its full size, where hair is (default: what the checkpoint was made for)",
-    )
-    add("--max-side", type=int, default=1280, help="longer side in the network, pixels; 0 = no limit (default 1280)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:<index> or mps (default auto)")
-    add(
-        "--refine-iterations",
-        type=int,
-        help="most refinement iterations; 0 = stage 1 only (default: what the checkpoint was made for, else 2)",
-    )
-    add(
-        "--refine-share",
-        type=float,
-        help="of the refined alpha in the matte, 0 to 1; the rest is that of stage 1 (default: what the checkpoint was "
-        "made for, else 1)",
-    )
     add("--batch-size", type=int, help="instances per forward pass (default: chosen by free memory on a GPU, else 1)")
     add(
         "--precision",
@@ -137,26 +113,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         choices=PRECISIONS,
         help="fp32 (default), bf16, fp16 (GPU only) or auto: bf16 where the machine is fast at it",
     )
-    add("--roi", action="store_true", help="each person on a crop round its mask: faster, not quite the same mattes")
-    add(
-        "--roi-margin",
-        type=float,
-        default=DEFAULT_MARGIN,
-        help=f"margin of the crop, as a share of the mask's size, at least 64 pixels (default {DEFAULT_MARGIN})",
-    )
-    add(
-        "--clean-below",
-        type=float,
-        help="alphas up to this become 0, and specks far from the mask go; 0 = leave them (default: what "
-        "the checkpoint was made for)",
-    )
-    add(
-        "--drop-far",
-        action=argparse.BooleanOptionalAction,
-        help="visible pieces far from the mask go, or stay (default: what the checkpoint was made for)",
-    )
-    add("--flip", action="store_true", help="matte the mirror image too and take the mean: better, twice the time")
-    add("--untangle-masks", action="store_true", help="where a mask covers most of a smaller one, take that out first")
     add("--resume", action="store_true", help="skip photographs whose results are there already")
     add("--rgba", action="store_true", help="also cut-outs with their own colours: OUTPUT_rgba/<image>/<mask name>")
     add("--composite", metavar="PHOTO", help="also all people on this photograph: OUTPUT_composite/<image>.png, sRGB")
@@ -166,18 +122,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="KEY=VALUE",
         help="goes before the experiment file, such as model.refine_share=0.5",
     )
+    add_options(parser, KEYS.values(), title="settings", default=SETTINGS_DEFAULT)
     options = parser.parse_intermixed_args(arguments)
     if not 1 <= options.guidance_thres <= 255:
         raise InputError(f"--guidance-thres: found {options.guidance_thres}, expected 1 to 255")
-    if options.max_side and options.max_side < 32:
-        raise InputError(f"--max-side: found {options.max_side}, expected 0 or at least 32")
-    if options.clean_below is not None:
-        check_below(options.clean_below)
-    if options.refine_share is not None:
-        check_share(options.refine_share)
-    for name, least in (("refine_iterations", 0), ("batch_size", 1), ("roi_margin", 0)):
-        if getattr(options, name) is not None and getattr(options, name) < least:
-            raise InputError(f"--{name.replace('_', '-')}: found {getattr(options, name)}, expected at least {least}")
+    if options.batch_size is not None and options.batch_size < 1:
+        raise InputError(f"--batch-size: found {options.batch_size}, expected at least 1")
+    options.settings = given_options(options, KEYS.values())
     return options
 
 
@@ -201,27 +152,18 @@ def build_predictor(options: argparse.Namespace) -> Predictor:
         InputError: the configuration does not fit the checkpoint, or either is broken.
     """
     named = named_keys(options.config, options.overrides)
+    settings = [SECTION + name for name in KEYS]
     for key in (text.partition("=")[0].strip() for text in options.overrides):
-        if key not in SETTING_KEYS and key != WIDTH_KEY:  # a file may serve training too, a command line does not
-            raise InputError(f"command line: {key} has no effect on mattes; those that have: {', '.join(SETTING_KEYS)}")
+        if key not in settings and key != WIDTH_KEY:  # a file may serve training too, a command line does not
+            raise InputError(f"command line: {key} has no effect on mattes; those that have: {', '.join(settings)}")
     return Predictor(
-        network_from_checkpoint(options.checkpoint, named=named),
+        options.checkpoint,
+        named=named,
         device=options.device,
-        scale=options.scale,
-        detail=options.detail,
-        max_side=options.max_side,
-        refine_iterations=options.refine_iterations,
-        refine_share=options.refine_share,
         guidance_threshold=options.guidance_thres,
         batch_size=options.batch_size,
         precision=options.precision,
-        fold=True,
-        roi=options.roi,
-        roi_margin=options.roi_margin,
-        clean_below=options.clean_below,
-        drop_far=options.drop_far,
-        untangle_masks=options.untangle_masks,
-        flip=options.flip,
+        **options.settings,
     )
 
 

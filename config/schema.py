@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from misc.keys import key, share, unused
+from networks.settings import Settings
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 
-# Published training files carry weights of losses that InstMatt does not have, among others: accepted with a warning.
+# Keys that are accepted with a warning: of published training files, such as weights of losses that InstMatt does not
+# have, and of earlier versions.
 GONE = {
+    "model.clean_below": "use model.drop_far",
     "train.smooth_l1_weight": "use train.rec_weight",
     "train.grad_weight": "use train.lap_weight",
     "train.gabor_weight": "use train.lap_weight",
@@ -35,8 +38,8 @@ class Arch:
 
 
 @dataclass(frozen=True)
-class Model:
-    """``[model]``: the network, where its weights come from, and what no weight depends on."""
+class Model(Settings):
+    """``[model]``: how mattes are made, the network, and where its weights come from."""
 
     batch_size: int = key(4, "images per process and micro-batch; in stage 2 each brings all its instances", least=1)
     pretrain: str = key("", "checkpoint to start from; stage 2 needs one of stage 1", or_false=True)
@@ -44,20 +47,16 @@ class Model:
     imagenet_pretrain: bool = key(False, "start the encoder from ImageNet weights")
     imagenet_pretrain_path: str = key("", "of these: published ResNet-34-D, torchvision's or timm's", or_false=True)
     evaluated: str = key("", "published; a checkpoint for --evaluate (same as --checkpoint)", or_false=True)
-    self_refine_width1: int = key(30, "bound of the dilation that lets 1/4 scale overrule 1/8", least=1, most=1000)
-    self_refine_width2: int = key(15, "bound of the dilation that lets full scale overrule 1/4", least=1, most=1000)
-    refine_iterations: int = key(2, "most iterations of the refiner in inference; 2 as published", least=0)
-    refine_share: float = share(1.0, "of the refined alpha in the matte, the rest is that of stage 1; 1 as published")
-    clean_below: float = key(0.0, "inference: alphas up to this become 0, specks far off go", least=0, below=0.5)
-    drop_far: bool = key(False, "inference: pieces that can be seen and are far from the mask go")
-    scale: str = key("photograph", "what inference brings to a set size", choices=("photograph", "person"))
-    detail: bool = key(False, "inference: detail of the photograph at its full size, where hair is")
-    mutual_guidance: bool = key(True, "false: the network sees the target's mask only, not those of the others")
     trimap_channel: int = unused(3, "the tri-matte always has 3 channels")
     mask_channel: int = unused(3, "the tri-mask always has 3 channels")
     freeze: bool = unused(True, "stage 2 always freezes the base network")
     act_function: str = unused("tanh", "the heads always end in tanh")
     arch: Arch = field(default_factory=Arch)
+
+    @property
+    def settings(self) -> Settings:
+        """The part that no weight depends on."""
+        return Settings(**{item.name: getattr(self, item.name) for item in fields(Settings)})
 
 
 @dataclass(frozen=True)

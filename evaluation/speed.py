@@ -24,8 +24,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -37,13 +38,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from misc.device import keep_freed_memory, select_device
+from misc.device import inference_dtype, keep_freed_memory, select_device
 from misc.device import peak_memory as used
 from misc.errors import InputError, run_script
 from misc.files import write_text
 from misc.images import read_alpha, read_image
 from networks import InstMatt
 from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
+from networks.fold import fold
 from networks.guidance import tri_masks
 from networks.instmatt import normalise
 from networks.predictor import Predictor
@@ -51,14 +53,30 @@ from networks.predictor import Predictor
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "datasets" / "sample"
 
-# What each row hands to ``infer.Predictor``.
-VARIANTS: dict[str, dict[str, Any]] = {
-    "plain": {"fold": False, "tiled": False},
-    "folded": {"fold": True, "tiled": False},
-    "+ only where read": {"fold": True},
-    "+ bf16": {"fold": True, "precision": "bf16"},
-    "+ bf16, --roi": {"fold": True, "precision": "bf16", "roi": True},
-    "--scale person --detail": {"fold": True, "scale": "person", "detail": True},
+
+class Variant(NamedTuple):
+    """How a row mattes.
+
+    Attributes:
+        changes: of the settings that the rows share, see ``build``.
+        folded: with norms folded into the convolutions.
+        everywhere: everything is computed everywhere.
+        precision: of weights and features.
+    """
+
+    changes: dict[str, Any] = {}  # noqa: RUF012 (nobody changes it)
+    folded: bool = True
+    everywhere: bool = False
+    precision: str = "fp32"
+
+
+VARIANTS = {
+    "plain": Variant(folded=False, everywhere=True),
+    "folded": Variant(everywhere=True),
+    "+ only where read": Variant(),
+    "+ bf16": Variant(precision="bf16"),
+    "+ bf16, --roi": Variant({"roi": True}, precision="bf16"),
+    "--scale person --detail": Variant({"scale": "person", "detail": True}),
 }
 PUBLISHED: dict[str, Any] = {"scale": "photograph", "detail": False}  # of the rows that do not say otherwise
 
@@ -155,11 +173,16 @@ def costly_network(image: np.ndarray, masks: np.ndarray, *, width: float = 1.0) 
 # ------------------------------------------------------------------------------------------------------ the measurement
 
 
-def build(name: str, network: InstMatt, options: argparse.Namespace) -> Any:
+def build(name: str, network: InstMatt, options: argparse.Namespace) -> Predictor:
     """The predictor of a row."""
-
-    switches = PUBLISHED | VARIANTS[name]
-    return Predictor(network, device=options.device, max_side=options.max_side, batch_size=1, **switches)
+    row = VARIANTS[name]
+    device = select_device(options.device)
+    if row.folded:
+        network = fold(network.to(device), dtype=inference_dtype(row.precision, device))
+    changes = {**PUBLISHED, "max_side": options.max_side, **row.changes}
+    predictor = Predictor(network, device=device, batch_size=1, **changes)
+    predictor.everywhere = row.everywhere
+    return predictor
 
 
 def measure(network: InstMatt, people: int, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -262,7 +285,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.pth"
-        config = {"model": {"arch": {"width": network.width}, **network.settings}}
+        config = {"model": {"arch": {"width": network.width}, **asdict(network.settings)}}
         write_checkpoint(file, {"state_dict": to_published(network.state_dict()), "config": config})
         for people in options.people:
             rows += measure(network, people, options)

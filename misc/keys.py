@@ -9,10 +9,13 @@ Files, command lines, checks and help texts are made from these lines.
 
 from __future__ import annotations
 
+import argparse
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
+
+from misc.errors import InputError
 
 T = TypeVar("T")
 Value = bool | int | float | str | list[str]
@@ -31,6 +34,7 @@ class Rule:
         below: values are less than this.
         multiple: values are multiples of this.
         choices: the only values; none = any.
+        or_zero: 0 is a value too, whatever ``least`` says.
         or_false: ``false``, as older files write it, stands for ``""``.
         folder: a value names one folder, so it holds no separator.
         unused: accepted with any value for the sake of published files, and why it has no effect.
@@ -42,6 +46,7 @@ class Rule:
     below: float | None = None
     multiple: int | None = None
     choices: Sequence[str] = ()
+    or_zero: bool = False
     or_false: bool = False
     folder: bool = False
     unused: str = ""
@@ -126,16 +131,51 @@ def expected(value: Any, key: Key) -> str:
         return _expected_text(value, rule)
     if isinstance(value, float) and not math.isfinite(value):
         return "a finite number"
+    if rule.or_zero and value == 0:
+        return ""
     low, high = rule.least, None if isinstance(rule.most, str) else rule.most
     if (low is not None and value < low) or (high is not None and value > high):
+        zero = "0 or " if rule.or_zero else ""
         if low is not None and high is not None:
-            return f"a value from {low:.9g} to {high:.9g}"
-        return f"at least {low:.9g}" if low is not None else f"at most {high:.9g}"
+            return f"{zero}a value from {low:.9g} to {high:.9g}"
+        return f"{zero}at least {low:.9g}" if low is not None else f"at most {high:.9g}"
     if rule.below is not None and value >= rule.below:
         return f"less than {rule.below:.9g}"
     if rule.multiple is not None and value % rule.multiple:
         return f"a multiple of {rule.multiple}"
     return ""
+
+
+def add_options(parser: argparse.ArgumentParser, keys: Iterable[Key], *, title: str, default: str) -> None:
+    """Give a command line an option for each key: ``--refine-share``, ``--drop-far`` and ``--no-drop-far`` …
+
+    Args:
+        parser: of the command line.
+        keys: with names that have no dots.
+        title: of the group of these options in the help.
+        default: where a value comes from if its option is not given; the help shows each key's default in brackets.
+    """
+    group = parser.add_argument_group(title, default)
+    for key in keys:
+        option, flag = f"--{key.name.replace('_', '-')}", isinstance(key.default, bool)
+        text = f"{key.rule.meaning} [{('no', 'yes')[bool(key.default)] if flag else key.default}]"
+        if flag:
+            group.add_argument(option, action=argparse.BooleanOptionalAction, help=text)
+        else:
+            group.add_argument(option, type=type(key.default), choices=key.rule.choices or None, help=text)
+
+
+def given_options(options: argparse.Namespace, keys: Iterable[Key]) -> dict[str, Any]:
+    """Those of the options that :func:`add_options` made which a command line gives.
+
+    Raises:
+        InputError: a value out of the bounds of its key.
+    """
+    given = {key: getattr(options, key.name) for key in keys}
+    for key, value in given.items():
+        if value is not None and (wanted := expected(value, key)):
+            raise InputError(f"--{key.name.replace('_', '-')}: found {value}, expected {wanted}")
+    return {key.name: value for key, value in given.items() if value is not None}
 
 
 def _is_name(item: object) -> bool:

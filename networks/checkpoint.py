@@ -11,6 +11,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,8 +21,9 @@ from torch import Tensor
 
 from misc.errors import InputError
 from misc.files import atomic_path, no_room
-from networks.instmatt import SETTINGS, InstMatt
+from networks.instmatt import InstMatt
 from networks.layers import scaled
+from networks.settings import Settings, named_settings, recorded_settings
 
 _OURS_TO_PUBLISHED = (
     (".parametrizations.weight.original", ".module.weight_bar"),
@@ -29,7 +31,6 @@ _OURS_TO_PUBLISHED = (
     (".parametrizations.weight.0._v", ".module.weight_v"),
 )
 WIDTH_KEY = "model.arch.width"  # of a configuration
-SETTING_KEYS = {f"model.{name}": name for name in SETTINGS}  # key of a configuration -> argument of InstMatt
 _STEM = "encoder.conv1.module.weight_bar"
 _CODE = "encoder.layer_bottleneck.0.conv1.module.weight_bar"
 
@@ -154,28 +155,43 @@ def load_refiner(network: InstMatt, checkpoint: Mapping[str, Any], *, source: st
     load_network(network, {"state_dict": state | {name: given[name] for name in wanted}}, source=source)
 
 
-def describe(checkpoint: Mapping[str, Any], *, source: str | Path) -> dict[str, Any]:
-    """Width and presence of a refiner, read off the shapes.
+@dataclass(frozen=True)
+class Description:
+    """The network that a checkpoint is of: the arguments of ``InstMatt``.
 
-    Returns:
-        Keyword arguments of ``InstMatt``: ``width``, ``refiner``, and those of ``networks.instmatt.SETTINGS`` that
-        the file records.
+    Attributes:
+        width: as recorded, else read off the shapes.
+        refiner: whether it has one.
+        settings: as recorded, else the defaults.
+    """
+
+    width: float
+    refiner: bool
+    settings: Settings
+
+    def network(self) -> InstMatt:
+        """Such a network, freshly initialised."""
+        return InstMatt(width=self.width, refiner=self.refiner, settings=self.settings)
+
+
+def describe(checkpoint: Mapping[str, Any], *, source: str | Path) -> Description:
+    """What a checkpoint is of.
 
     Raises:
-        InputError: not an InstMatt checkpoint.
+        InputError: not an InstMatt checkpoint, or one that records settings that cannot be.
     """
     state = to_published(from_published(checkpoint["state_dict"]))
     for name in (_STEM, _CODE):
         if name not in state:
             raise InputError(f"{source}: a checkpoint of another architecture: no {name} among {few(list(state))}")
-    found: dict[str, Any] = {"refiner": any(name.startswith("refiner.") for name in state)}
     config = checkpoint.get("config") or {}
     model = config.get("model", {})
-    found["width"] = model.get("arch", {}).get("width")
-    if found["width"] is None:
-        found["width"] = _width_of(state)
-    found.update({key: model[key] for key in SETTINGS if key in model})
-    return found
+    width = model.get("arch", {}).get("width")
+    return Description(
+        width=_width_of(state) if width is None else width,
+        refiner=any(name.startswith("refiner.") for name in state),
+        settings=recorded_settings(model, source=source),
+    )
 
 
 def _width_of(state: Mapping[str, Tensor]) -> float:
@@ -192,14 +208,13 @@ def described_network(
 ) -> InstMatt:
     """The network of a checkpoint that is already read; see ``network_from_checkpoint``."""
     described = describe(checkpoint, source=source)
-    width = named.get(WIDTH_KEY, described["width"])
-    if width != described["width"]:
+    width = named.get(WIDTH_KEY, described.width)
+    if width != described.width:
         raise InputError(
-            f"{source}: a checkpoint of another architecture: its width is {described['width']:g}, the configuration "
+            f"{source}: a checkpoint of another architecture: its width is {described.width:g}, the configuration "
             f"says {WIDTH_KEY} = {width:g}; leave that out or set it to match"
         )
-    described.update({name: named[key] for key, name in SETTING_KEYS.items() if key in named})
-    network = InstMatt(**described)
+    network = replace(described, settings=replace(described.settings, **named_settings(named))).network()
     load_network(network, checkpoint, source=source)
     return network.eval()
 
@@ -208,12 +223,12 @@ def network_from_checkpoint(path: str | Path, *, named: Mapping[str, Any] = Mapp
     """Build the network that a file describes, with its weights, in evaluation mode on the CPU.
 
     Its settings are, in this order: what ``named`` says, what the file records, the defaults. Every command that uses
-    a checkpoint does it through this function; options of its own go before all three.
+    a checkpoint does it through this function.
 
     Args:
         path: the file.
         named: keys of a configuration that somebody named, as ``config.named_keys`` returns them, dotted. Read are
-            ``SETTING_KEYS`` and the width, which has to be that of the file.
+            those of ``networks.settings`` and the width, which has to be that of the file.
 
     Raises:
         FileNotFoundError: no such file.

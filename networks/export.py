@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ if not __package__:
 
 import torch
 
-from misc.cleaning import check_below
 from misc.errors import InputError, run_script
+from misc.keys import add_options, given_options
 from networks.checkpoint import (
     describe,
     described_network,
@@ -31,9 +32,7 @@ from networks.checkpoint import (
     to_published,
     write_checkpoint,
 )
-from networks.instmatt import InstMatt
-from networks.refiner import check_share
-from networks.scale import SCALES
+from networks.settings import KEYS
 
 LARGEST_HALF = 6.0e4  # weights above this do not fit into half precision
 
@@ -90,13 +89,13 @@ def with_refiner(
         InputError: no refiner in ``refined``, or one of another width.
     """
 
-    network = InstMatt(**describe(base, source=base_source) | {"refiner": True})
+    network = replace(describe(base, source=base_source), refiner=True).network()
     load_network(network, base, source=base_source, base_only=True)
     load_refiner(network, refined, source=refiner_source)
     config = copy.deepcopy(base.get("config") or {})
     model = config.setdefault("model", {})
-    described = describe(refined, source=refiner_source)
-    model.update({name: described[name] for name in ("refine_iterations", "refine_share") if name in described})
+    settings = describe(refined, source=refiner_source).settings
+    model.update(refine_iterations=settings.refine_iterations, refine_share=settings.refine_share)
     model.setdefault("arch", {}).update(width=network.width, refiner="multi_inst_refiner")
     model["pretrain_refiner"] = str(refiner_source)
     return {**base, "state_dict": to_published(network.state_dict()), "stage": 2, "config": config}
@@ -108,19 +107,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("checkpoint", type=Path, help="of stage 1 or 2")
     parser.add_argument("output", type=Path, help="file to write")
     parser.add_argument("--refiner", type=Path, help="take the refiner of this checkpoint, of the same width")
-    parser.add_argument("--clean-below", type=float, help="store this as model.clean_below: see infer.py --clean-below")
-    parser.add_argument(
-        "--refine-share", type=float, help="store this as model.refine_share: see infer.py --refine-share"
-    )
-    parser.add_argument(
-        "--drop-far",
-        action=argparse.BooleanOptionalAction,
-        help="store this as model.drop_far: see infer.py --drop-far",
-    )
-    parser.add_argument("--scale", choices=SCALES, help="store this as model.scale: see infer.py --scale")
-    parser.add_argument(
-        "--detail", action=argparse.BooleanOptionalAction, help="store this as model.detail: see infer.py --detail"
-    )
+    add_options(parser, KEYS.values(), title="settings to store", default="default: as recorded, else [this]")
     return parser.parse_args(arguments)
 
 
@@ -128,19 +115,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
 
     options = parse(arguments)
+    given = given_options(options, KEYS.values())
     checkpoint = read_checkpoint(options.checkpoint)
     described_network(checkpoint, source=options.checkpoint)  # says what is wrong with the file, if anything
     if options.refiner is not None:
         refined = read_checkpoint(options.refiner)
         checkpoint = with_refiner(checkpoint, refined, base_source=options.checkpoint, refiner_source=options.refiner)
     config = without_paths(checkpoint.get("config") or {})
-    if options.clean_below is not None:
-        check_below(options.clean_below)
-    if options.refine_share is not None:
-        check_share(options.refine_share)
-    for name in ("clean_below", "refine_share", "drop_far", "scale", "detail"):
-        if (value := getattr(options, name)) is not None:
-            config.setdefault("model", {})[name] = value
+    settings = replace(describe(checkpoint, source=options.checkpoint).settings, **given)
+    config["model"] = {**config.get("model", {}), **asdict(settings)}
     write_checkpoint(
         options.output,
         {

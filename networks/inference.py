@@ -15,10 +15,11 @@ from torch import Tensor
 from misc.box import Box
 from networks.cover import HALO, FeatureStore, cover, touched_cells
 from networks.decoder import Coarse, to_alpha
-from networks.instmatt import InstMatt, check_size
+from networks.instmatt import InstMatt, alone, check_size
 from networks.layers import scaled
 from networks.progressive import evaluation_sizes, fuse
 from networks.refiner import refine
+from networks.settings import Settings
 
 FEATURE_BUDGET = 768 * 2**20  # bytes of full-resolution features kept for the refiner; the rest is computed again
 
@@ -27,14 +28,21 @@ class _Instances:
     """Fused tri-mattes of all instances, where they overruled the coarse ones, and their features on request."""
 
     def __init__(
-        self, network: InstMatt, image: Tensor, guidance: Tensor, crops: Sequence[Box], *, everywhere: bool
+        self,
+        network: InstMatt,
+        image: Tensor,
+        guidance: Tensor,
+        crops: Sequence[Box],
+        *,
+        widths: tuple[int, int],
+        everywhere: bool,
     ) -> None:
         count, _, height, width = guidance.shape
         self.network, self.image, self.guidance, self.crops = network, image, guidance, crops
         self.alpha = torch.zeros((count, 3, height, width), device=image.device)
         self.region = torch.zeros((count, height, width), dtype=torch.bool, device=image.device)
         self.stores: list[FeatureStore] = []
-        self.everywhere = everywhere
+        self.widths, self.everywhere = widths, everywhere
         self.budget = [sys.maxsize if everywhere else FEATURE_BUDGET]
 
     def add(self, coarse: Coarse) -> None:
@@ -60,7 +68,7 @@ class _Instances:
 
         store = FeatureStore(compute, height=height, width=width, budget=self.budget)
         os8, os4 = to_alpha(coarse.logits8, scale=8), to_alpha(coarse.logits4, scale=4)
-        matte = fuse(os8, os4, finest, *evaluation_sizes(*network.self_refine_widths))
+        matte = fuse(os8, os4, finest, *evaluation_sizes(*self.widths))
         self.stores.append(store)
         self.alpha[number][here], self.region[number][here] = matte.alpha[0], matte.region_os1[0, 0] > 0
 
@@ -102,9 +110,8 @@ def mattes(
     image: Tensor,
     guidance: Tensor,
     *,
+    settings: Settings | None = None,
     batch_size: int = 1,
-    refine_iterations: int | None = None,
-    refine_share: float | None = None,
     crops: Sequence[Box] | None = None,
     everywhere: bool = False,
 ) -> tuple[Tensor, Tensor]:
@@ -114,9 +121,8 @@ def mattes(
         network: in evaluation mode, folded (see ``networks.fold``, faster) or not.
         image: (3, H, W), normalised; H and W multiples of 32.
         guidance: (K, 3, H, W), tri-masks of any type.
+        settings: ``None`` for the network's own; read are those of guidance, fusing and refining.
         batch_size: instances per forward pass of the trunk; only instances with one crop go together.
-        refine_iterations: most iterations of the refiner; 0 leaves it out, ``None`` is the network's own number.
-        refine_share: of the refined alpha in the result; ``None`` is the network's own.
         crops: a part of the image for each instance, edges multiples of 32. Outside it the instance's alpha is 0, and
             in a window of the refiner only the instances that are seen there exchange features.
         everywhere: compute the full-resolution end in one rectangle, the whole picture, and the refiner in whole
@@ -129,9 +135,12 @@ def mattes(
         ValueError: H or W is no multiple of 32.
     """
     check_size(image)
+    settings = settings or network.settings
+    if not settings.mutual_guidance:
+        guidance = alone(guidance)
     count, _, height, width = guidance.shape
     chosen = [Box(0, 0, height, width)] * count if crops is None else list(crops)
-    instances = _Instances(network, image, guidance, chosen, everywhere=everywhere)
+    instances = _Instances(network, image, guidance, chosen, widths=settings.self_refine_widths, everywhere=everywhere)
     for crop, group in groupby(range(count), key=chosen.__getitem__):
         numbers = list(group)
         for start in range(0, len(numbers), batch_size):
@@ -142,17 +151,16 @@ def mattes(
     if crops is not None:
         instances.fill_outside_crops()
     stage1 = instances.alpha[:, 0].clone()
-    iterations = network.refine_iterations if refine_iterations is None else refine_iterations
-    if network.refiner is None or iterations < 1:
+    if network.refiner is None or settings.refine_iterations < 1:
         return stage1, stage1
     refined = refine(
         network.refiner,
         image,
         instances.alpha,
         instances,
-        max_iterations=iterations,
+        max_iterations=settings.refine_iterations,
         only_present=crops is not None,
         regions=None if everywhere else instances.region,
     )
-    share = network.refine_share if refine_share is None else refine_share
-    return torch.where(instances.region, torch.lerp(stage1, refined[:, 0], share), stage1), stage1
+    mixed = torch.lerp(stage1, refined[:, 0], settings.refine_share)
+    return torch.where(instances.region, mixed, stage1), stage1

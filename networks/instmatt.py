@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -12,22 +10,12 @@ from networks.decoder import Coarse, Decoder, TriMattes, to_alpha
 from networks.encoder import Encoder
 from networks.progressive import FusedMatte, evaluation_sizes, fuse
 from networks.refiner import MultiInstanceRefiner
+from networks.settings import Settings
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+DEFAULTS = Settings()
 STRIDE = 32  # height and width have to be multiples of this
-# Arguments of ``InstMatt`` that change no weight; keys of the section ``model`` of a configuration have the same names.
-SETTINGS = (
-    "self_refine_width1",
-    "self_refine_width2",
-    "mutual_guidance",
-    "refine_iterations",
-    "refine_share",
-    "clean_below",
-    "drop_far",
-    "scale",
-    "detail",
-)
 
 
 def normalise(image: Tensor) -> Tensor:
@@ -35,6 +23,11 @@ def normalise(image: Tensor) -> Tensor:
     mean = torch.tensor(IMAGENET_MEAN, dtype=image.dtype, device=image.device).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, dtype=image.dtype, device=image.device).view(3, 1, 1)
     return (image - mean) / std
+
+
+def alone(guidance: Tensor) -> Tensor:
+    """Tri-masks, (N, 3, H, W), of the target only, the first of the paper's ablations: the other channels are 0."""
+    return torch.cat([guidance[:, :1], torch.zeros_like(guidance[:, 1:])], dim=1)
 
 
 def check_size(image: Tensor) -> None:
@@ -53,52 +46,17 @@ class InstMatt(nn.Module):
     Args:
         width: scales every channel count; 1.0 is the paper's network (29.7 M parameters).
         refiner: with the multi-instance refiner (stage 2) or without (stage 1).
-        self_refine_width1: bound of the dilation between 1/8 and 1/4 scale, see ``networks.progressive``.
-        self_refine_width2: bound of the dilation between 1/4 and full scale.
-        refine_iterations: most iterations of the refiner in inference by default.
-        refine_share: how much of the refined alpha goes into the matte by default, in [0, 1]; the rest is that of
-            stage 1. 1 as published; the mean of two estimates is often better than either.
-        clean_below: what inference does with the mattes by default, see ``misc.cleaning``; 0 = nothing.
-        drop_far: whether inference drops pieces far from the mask by default, see ``misc.cleaning``.
-        scale: "photograph" or "person": what inference brings to a set size by default, see ``networks.scale``.
-        detail: whether inference adds detail of the photograph by default, see ``networks.detail``.
-        mutual_guidance: ``False`` hides the masks of the others from the network, which is then guided by each target
-            alone, the first of the paper's ablations.
+        settings: how mattes are made with it; they change no weight.
     """
 
-    def __init__(
-        self,
-        *,
-        width: float = 1.0,
-        refiner: bool = True,
-        self_refine_width1: int = 30,
-        self_refine_width2: int = 15,
-        mutual_guidance: bool = True,
-        clean_below: float = 0.0,
-        drop_far: bool = False,
-        scale: str = "photograph",
-        detail: bool = False,
-        refine_iterations: int = 2,
-        refine_share: float = 1.0,
-    ) -> None:
+    def __init__(self, *, width: float = 1.0, refiner: bool = True, settings: Settings = DEFAULTS) -> None:
         super().__init__()
         self.width = width
-        self.mutual_guidance = mutual_guidance
-        self.clean_below, self.drop_far = clean_below, drop_far
-        self.scale, self.detail = scale, detail
-        self.refine_iterations = refine_iterations
-        self.refine_share = refine_share
-        self.self_refine_widths = (self_refine_width1, self_refine_width2)
+        self.settings = settings
         self.encoder = Encoder(width=width)
         self.aspp = ASPP(width=width)
         self.decoder = Decoder(width=width)
         self.refiner = MultiInstanceRefiner(width=width) if refiner else None
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The arguments named in ``SETTINGS``, as they are now."""
-        widths = dict(zip(("self_refine_width1", "self_refine_width2"), self.self_refine_widths))
-        return {name: widths[name] if name in widths else getattr(self, name) for name in SETTINGS}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -115,8 +73,6 @@ class InstMatt(nn.Module):
         Returns:
             (N, 6, H, W), of the network's type.
         """
-        if not self.mutual_guidance:
-            guidance = torch.cat([guidance[:, :1], torch.zeros_like(guidance[:, 1:])], dim=1)
         return torch.cat([image.expand(len(guidance), -1, -1, -1), guidance.to(image.dtype)], dim=1).to(self.dtype)
 
     def stem(self, x: Tensor) -> Tensor:
@@ -158,7 +114,7 @@ class InstMatt(nn.Module):
             ValueError: H or W is no multiple of 32.
         """
         check_size(image)
-        x = self.stack(image, guidance)
+        x = self.stack(image, guidance if self.settings.mutual_guidance else alone(guidance))
         half = self.stem(x)
         quarter, logits8, logits4 = self.trunk(half)
         feature = self.end(x, half, quarter)
@@ -171,4 +127,5 @@ class InstMatt(nn.Module):
 
     def fuse(self, prediction: TriMattes) -> FusedMatte:
         """Progressive refinement with the fixed dilations of evaluation."""
-        return fuse(prediction.os8, prediction.os4, prediction.os1, *evaluation_sizes(*self.self_refine_widths))
+        sizes = evaluation_sizes(*self.settings.self_refine_widths)
+        return fuse(prediction.os8, prediction.os4, prediction.os1, *sizes)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from misc.box import Box
-from misc.errors import InputError
 from networks.cover import parts_to_compute
 from networks.decoder import to_alpha
 from networks.layers import leaky_relu, scaled
@@ -117,16 +116,6 @@ def find_duplicates(targets: Tensor) -> Tensor:
     crowded = (overlap > 0.3).sum(dim=1) >= 2
     repeats = torch.triu(overlap > 0.5, diagonal=1).any(dim=0)
     return crowded | repeats
-
-
-def check_share(share: float) -> None:
-    """Refuse a ``--refine-share`` that is no share.
-
-    Raises:
-        InputError: below 0 or above 1.
-    """
-    if not 0 <= share <= 1:
-        raise InputError(f"--refine-share: found {share}, expected 0 to 1")
 
 
 class MultiInstanceRefiner(nn.Module):

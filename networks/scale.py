@@ -16,26 +16,13 @@ from itertools import combinations
 import numpy as np
 
 from misc.box import Box
-from misc.errors import InputError
 
-SCALES = ("photograph", "person")  # what is brought to a set size before the network
 TARGET = 440  # longer side of a mask's box in the network, pixels: best of a curve, see the README of this folder
 MOST_ENLARGED = 2.0  # beyond it nothing appears that was not photographed
 MARGIN = 0.25  # round a mask's box, as a share of its longer side: what the mask lacks, and a little background
 LEAST_MARGIN = 32  # the same in pixels of the network
 LIKE = 2.0  # how often the longest box of a crop may hold its shortest
 LARGEST_CROP = 1280 * 853  # pixels of the network: bounds memory and time of one person
-
-
-def check_scale(scale: str) -> str:
-    """The scale, if it is one of ``SCALES``.
-
-    Raises:
-        InputError: it is not.
-    """
-    if scale not in SCALES:
-        raise InputError(f"scale: found {scale!r}, expected {' or '.join(SCALES)}")
-    return scale
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from misc.errors import InputError
 from misc.foreground import composite, cut_out
 from misc.images import read_image, read_mask, read_rgba, write_image
 from misc.overlap import overlapped
+from networks.checkpoint import network_from_checkpoint
 from tests.conftest import ROOT
 
 
@@ -138,9 +139,11 @@ def test_switches_stay_near_the_plain_mattes(
 def test_folded_predictor_is_the_plain_one_within_a_grey_level(small_checkpoint: Path, photographs: Path) -> None:
     image = read_image(photographs / "images" / "0.png")
     masks = np.stack([read_mask(path) for path in sorted((photographs / "masks" / "0").iterdir())])
-    plain = Predictor(small_checkpoint, device="cpu", fold=False)(image, masks)
-    for switches in ({}, {"tiled": False}, {"batch_size": 2}):
-        found = Predictor(small_checkpoint, device="cpu", **switches)(image, masks)
+    plain = Predictor(network_from_checkpoint(small_checkpoint), device="cpu")(image, masks)
+    for batch_size, everywhere in ((None, False), (None, True), (2, False)):
+        predictor = Predictor(small_checkpoint, device="cpu", batch_size=batch_size)
+        predictor.everywhere = everywhere
+        found = predictor(image, masks)
         assert np.abs(found - plain).max() <= 1 / 255
 
 

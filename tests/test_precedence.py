@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from evaluation.quality import ImqCounts
 from misc.errors import InputError
 from misc.images import MASK_THRESHOLD, read_mask
 from networks import InstMatt
-from networks.checkpoint import SETTING_KEYS, read_checkpoint, write_checkpoint
-from networks.instmatt import SETTINGS
+from networks.checkpoint import network_from_checkpoint, read_checkpoint, write_checkpoint
+from networks.settings import KEYS, Settings
 from tests.golden import GOLDEN
 
 INPUTS = GOLDEN / "inference"
@@ -29,7 +30,10 @@ OTHERS: dict[str, Any] = {
     "mutual_guidance": False,
     "refine_iterations": 1,
     "refine_share": 0.75,
-    "clean_below": 0.125,
+    "max_side": 320,
+    "roi": True,
+    "flip": True,
+    "untangle_masks": True,
     "drop_far": True,
     "scale": "person",
     "detail": True,
@@ -47,10 +51,8 @@ def recording(small_checkpoint: Path, tmp_path: Path) -> Path:
 
 
 def settings_of(predictor: infer.Predictor) -> dict[str, Any]:
-    """What a predictor runs with: its own settings, the others those of its network."""
-    network = predictor.network
-    widths = dict(zip(("self_refine_width1", "self_refine_width2"), network.self_refine_widths))
-    return {name: widths.get(name, getattr(predictor, name, getattr(network, name, None))) for name in SETTINGS}
+    """What a predictor runs with."""
+    return asdict(predictor.settings)
 
 
 def through_infer(checkpoint: Path, config: Path | None, *more: str) -> infer.Predictor:
@@ -85,7 +87,7 @@ def door(request: pytest.FixtureRequest) -> Door:
 
 def test_later_sources_win(door: Door, recording: Path, tmp_path: Path) -> None:
     (tmp_path / "file.toml").write_text(FILE)
-    default = {name: getattr(load_config().model, name) for name in SETTINGS}
+    default = asdict(Settings())
     recorded = {**default, "refine_share": 0.25, "refine_iterations": 1, "drop_far": True}
     assert settings_of(door(recording, None)) == recorded
     named = {**recorded, "refine_share": 0.5, "self_refine_width2": 9, "drop_far": False}
@@ -96,7 +98,7 @@ def test_later_sources_win(door: Door, recording: Path, tmp_path: Path) -> None:
 
 
 def test_every_setting_acts_alone(door: Door, small_checkpoint: Path) -> None:
-    assert OTHERS.keys() == set(SETTINGS)
+    assert OTHERS.keys() == KEYS.keys()
     before = settings_of(door(small_checkpoint, None))
     for name, value in OTHERS.items():
         assert before[name] != value
@@ -104,13 +106,57 @@ def test_every_setting_acts_alone(door: Door, small_checkpoint: Path) -> None:
         assert after == {**before, name: value}
 
 
+def test_every_setting_has_an_option(small_checkpoint: Path) -> None:
+    before = settings_of(through_infer(small_checkpoint, None))
+    for name, value in OTHERS.items():
+        option = name.replace("_", "-")
+        given = (
+            [f"--{option}" if value else f"--no-{option}"] if isinstance(value, bool) else [f"--{option}", str(value)]
+        )
+        assert settings_of(through_infer(small_checkpoint, None, *given)) == {**before, name: value}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--refine-share", "2", "--refine-share: found 2.0, expected a value from 0 to 1"),
+        ("--refine-share", "nan", "--refine-share: found nan, expected a finite number"),
+        ("--refine-iterations", "-1", "--refine-iterations: found -1, expected at least 0"),
+        ("--max-side", "31", "--max-side: found 31, expected 0 or at least 32"),
+    ],
+)
+def test_an_option_out_of_bounds_is_refused(option: str, value: str, words: str, small_checkpoint: Path) -> None:
+    with pytest.raises(InputError) as error:
+        through_infer(small_checkpoint, None, option, value)
+    assert str(error.value) == words
+
+
+@pytest.mark.parametrize("recorded", [{"refine_share": float("nan")}, {"refine_iterations": "two"}, {"scale": "face"}])
+def test_a_record_that_cannot_be_is_refused(recorded: dict, small_checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "odd.pth"
+    write_checkpoint(path, {**read_checkpoint(small_checkpoint), "config": {"model": recorded}})
+    with pytest.raises(
+        InputError, match=rf"odd\.pth: the configuration that it records: {next(iter(recorded))}: found"
+    ):
+        through_infer(path, None)
+
+
+def test_a_predictor_leaves_the_settings_of_its_network(small_checkpoint: Path) -> None:
+    network = network_from_checkpoint(small_checkpoint)
+    predictor = infer.Predictor(network, device="cpu", refine_share=0.5)
+    assert predictor.network is network
+    assert (predictor.settings, network.settings) == (Settings(refine_share=0.5), Settings())
+    with pytest.raises(TypeError, match="clean_below"):
+        infer.Predictor(network, device="cpu", clean_below=0.1)
+
+
 def test_options_win_over_all(recording: Path, tmp_path: Path) -> None:
     (tmp_path / "file.toml").write_text(FILE)
-    options = ["--refine-share", "1", "--refine-iterations", "0", "--drop-far", "--clean-below", "0.4"]
+    options = ["--refine-share", "1", "--refine-iterations", "0", "--drop-far", "--max-side", "0"]
     options += ["--scale", "person", "--detail"]
-    given = ["model.refine_share=0.75", "model.refine_iterations=3", "model.clean_below=0.25", "model.detail=false"]
+    given = ["model.refine_share=0.75", "model.refine_iterations=3", "model.max_side=64", "model.detail=false"]
     settings = settings_of(through_infer(recording, tmp_path / "file.toml", *options, *given))
-    expected = {"refine_share": 1, "refine_iterations": 0, "drop_far": True, "clean_below": 0.4}
+    expected = {"refine_share": 1, "refine_iterations": 0, "drop_far": True, "max_side": 0}
     expected |= {"scale": "person", "detail": True}
     assert {name: settings[name] for name in expected} == expected
 
@@ -126,8 +172,7 @@ def test_a_grey_mask_is_cut_alike_by_every_door(through_evaluate: Door, small_ch
 
 
 def test_defaults_of_the_network_are_those_of_the_configuration() -> None:
-    model = load_config().model
-    assert InstMatt(width=0.125).settings == {name: getattr(model, name) for name in SETTINGS}
+    assert InstMatt(width=0.125).settings == load_config().model.settings == Settings()
 
 
 def test_settings_change_mattes_on_the_command_line(small_checkpoint: Path, tmp_path: Path) -> None:
@@ -141,7 +186,7 @@ def test_settings_change_mattes_on_the_command_line(small_checkpoint: Path, tmp_
     plain = mattes("plain")
     assert (mattes("stage1", "model.refine_iterations=0") != plain).any()
     np.testing.assert_array_equal(mattes("b", "model.refine_share=0.0"), mattes("c", "--refine-iterations", "0"))
-    assert (mattes("clean", "model.clean_below=0.3") != plain).any()
+    assert (mattes("mirror", "model.flip=true") != plain).any()
 
 
 @pytest.mark.parametrize(
@@ -157,4 +202,3 @@ def test_what_cannot_act_is_refused(override: str, words: str, small_checkpoint:
     with pytest.raises(InputError) as error:
         through_infer(small_checkpoint, None, override)
     assert words in str(error.value)
-    assert set(SETTING_KEYS.values()) == set(SETTINGS)

@@ -16,7 +16,7 @@ SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 # Doors above, subjects between, ground below: what each part may import besides itself. Nobody imports a door.
 ALLOWED = {
     "misc": set(),
-    "config": {"misc"},
+    "config": {"misc", "networks"},
     "networks": {"misc"},
     "dataloader": {"misc", "config", "networks"},
     "evaluation": {"misc", "config", "networks"},

@@ -20,9 +20,8 @@ from misc.files import write_text
 from misc.keys import Value
 from misc.logger import RunLogger, environment
 from networks import InstMatt
-from networks.checkpoint import describe, few, load_network, load_refiner, network_from_checkpoint, read_checkpoint
+from networks.checkpoint import describe, few, load_network, load_refiner, read_checkpoint
 from networks.imagenet import load_imagenet_encoder
-from networks.instmatt import SETTINGS
 from networks.predictor import Predictor
 from trainer.compiler import require_compiler
 from trainer.schedule import AdaptiveClip, WeightAverage
@@ -37,7 +36,7 @@ from trainer.validate import quality_table, validate
 
 def build_network(model: Model, *, refiner: bool) -> InstMatt:
     """The network that the ``model`` section describes, freshly initialised."""
-    return InstMatt(width=model.arch.width, refiner=refiner, **{name: getattr(model, name) for name in SETTINGS})
+    return InstMatt(width=model.arch.width, refiner=refiner, settings=model.settings)
 
 
 def initial_weights(network: InstMatt, model: Model, *, stage: int) -> None:
@@ -53,7 +52,7 @@ def initial_weights(network: InstMatt, model: Model, *, stage: int) -> None:
         load_imagenet_encoder(network, model.imagenet_pretrain_path)
     if model.pretrain:
         checkpoint = read_checkpoint(model.pretrain)
-        with_refiner = describe(checkpoint, source=model.pretrain)["refiner"]
+        with_refiner = describe(checkpoint, source=model.pretrain).refiner
         load_network(network, checkpoint, source=model.pretrain, base_only=not (refines and with_refiner))
     elif refines:
         raise InputError(
@@ -81,8 +80,7 @@ def evaluate(config: Config, *, named: Mapping[str, Value], checkpoint: str, dev
     records = build_validation_records(config.data)
     if not records:
         raise InputError('data.test_alpha: found "", expected a filelist: there is nothing to evaluate on')
-    network = network_from_checkpoint(checkpoint, named=named)
-    counts = validate(Predictor(network, device=device), records)
+    counts = validate(Predictor(checkpoint, named=named, device=device), records)
     if distributed.is_main():
         print(f"{checkpoint} on {counts.images} images, {counts.instances} instances (IMQ/MQ/RQ in percent)")
         print(quality_table(counts))

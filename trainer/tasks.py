@@ -100,7 +100,7 @@ class MutualGuidanceTask(Task):
         return _result(terms, pictures)
 
     def _fuse(self, prediction: TriMattes, rngs: list[np.random.Generator]) -> FusedMatte:
-        width1, width2 = self.network.self_refine_widths
+        width1, width2 = self.network.settings.self_refine_widths
         sizes4: int | np.ndarray
         sizes1: int | np.ndarray
         if self.config.random_width:

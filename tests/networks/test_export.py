@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from infer import Predictor
 from networks.checkpoint import read_checkpoint, to_published, write_checkpoint
 from networks.instmatt import InstMatt
+from networks.settings import Settings
 from tests.conftest import small_network
 
 
@@ -32,7 +34,7 @@ def test_the_small_file_gives_the_same_mattes_and_knows_its_settings(run: Callab
         "raw_state_dict": {name: tensor.clone() for name, tensor in state.items()},
     }
     write_checkpoint(big, {"iter": 7, "stage": 2, "state_dict": state, "config": config, **extra})
-    done = run("-m", "networks.export", big, small, "--clean-below", "0.02", "--refine-share", "0.5", "--drop-far",
+    done = run("-m", "networks.export", big, small, "--refine-share", "0.5", "--max-side", "640", "--drop-far",
                "--scale", "person", "--detail")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert small.stat().st_size < 0.35 * big.stat().st_size
@@ -45,17 +47,15 @@ def test_the_small_file_gives_the_same_mattes_and_knows_its_settings(run: Callab
     masks = np.zeros((2, 96, 96), np.uint8)
     masks[0, 20:70, 10:50], masks[1, 30:90, 50:90] = 255, 255
     ours, theirs = (
-        Predictor(path, device="cpu", clean_below=0, refine_share=1, drop_far=False, scale="photograph", detail=False)(
-            image, masks
-        )
+        Predictor(path, device="cpu", refine_share=1, drop_far=False, scale="photograph", detail=False)(image, masks)
         for path in (small, big)
     )
     assert np.abs(ours - theirs).max() < 0.02
-    cleaning = Predictor(small, device="cpu")
-    assert (cleaning.clean_below, cleaning.refine_share, cleaning.drop_far) == (0.02, 0.5, True)
-    assert (cleaning.scale, cleaning.detail) == ("person", True)
-    assert cleaning.network.self_refine_widths == (20, 15)
-    assert not ((cleaning(image, masks) > 0) & (cleaning(image, masks) <= 0.02)).any()
+    stored = {"refine_share": 0.5, "max_side": 640, "drop_far": True, "scale": "person", "detail": True}
+    settings = Settings(**stored, self_refine_width1=20)
+    assert Predictor(small, device="cpu").settings == settings
+    assert exported["config"]["model"] == {"arch": {"width": 0.125}, "pretrain": "stage1.pth",
+                                           "pretrain_refiner": "stage2.pth", **asdict(settings)}  # fmt: skip
 
 
 def test_base_network_and_refiner_of_two_files(run: Callable, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_base_network_and_refiner_of_two_files(run: Callable, tmp_path: Path) ->
         assert torch.allclose(tensor.float(), origin[name].float(), rtol=1e-3, atol=1e-6), name
     ready = Predictor(joined, device="cpu")
     assert ready.network.refiner is not None
-    assert (ready.network.refine_iterations, ready.refine_share) == (1, 0.25)
+    assert ready.settings == Settings(refine_iterations=1, refine_share=0.25)
 
 
 def test_bad_input_is_one_line(run: Callable, tmp_path: Path, small_checkpoint: Path) -> None:
@@ -88,7 +88,7 @@ def test_bad_input_is_one_line(run: Callable, tmp_path: Path, small_checkpoint: 
     write_checkpoint(tmp_path / "base.pth", base)
     for arguments, words in (
         ([tmp_path / "none.pth", output], "none.pth: no such checkpoint"),
-        ([small_checkpoint, output, "--clean-below", "0.7"], "--clean-below: found 0.7"),
+        ([small_checkpoint, output, "--max-side", "7"], "--max-side: found 7, expected 0 or at least 32"),
         ([small_checkpoint, output, "--refine-share", "-1"], "--refine-share: found -1"),
         ([small_checkpoint, output, "--refiner", tmp_path / "base.pth"], "base.pth: no refiner in it"),
     ):

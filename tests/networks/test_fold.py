@@ -18,6 +18,7 @@ from networks.fold import fold
 from networks.inference import mattes
 from networks.instmatt import normalise
 from networks.layers import fold_norm_behind_relu
+from networks.settings import Settings
 from tests.conftest import small_network
 
 GREY = 1 / 255
@@ -139,8 +140,9 @@ def test_parts_give_the_whole(network: InstMatt, height: int, width: int, people
 def test_a_share_of_the_refined_matte(network: InstMatt) -> None:
     image, guidance = scene(416, 448, 2)
     refined, stage1 = mattes(network, image, guidance, everywhere=True)
+    quarter = Settings(refine_share=0.25)
     for everywhere in (True, False):
-        mixed = mattes(fold(network), image, guidance, refine_share=0.25, everywhere=everywhere)[0]
+        mixed = mattes(fold(network), image, guidance, settings=quarter, everywhere=everywhere)[0]
         torch.testing.assert_close(mixed, stage1 + 0.25 * (refined - stage1), atol=1e-4, rtol=0)
     assert (refined - stage1).abs().max() > 0.1
 
@@ -166,7 +168,8 @@ def test_crops_confine_each_person(network: InstMatt) -> None:
     image, guidance = scene(160, 256, 2)
     crops = [Box(0, 0, 160, 160), Box(32, 96, 160, 256)]
     alpha, stage1 = mattes(fold(network), image, guidance, crops=crops)
-    alone = mattes(network, image[crops[1].here], guidance[1:][crops[1].here], refine_iterations=0, everywhere=True)[0]
+    first = Settings(refine_iterations=0)
+    alone = mattes(network, image[crops[1].here], guidance[1:][crops[1].here], settings=first, everywhere=True)[0]
     torch.testing.assert_close(stage1[1][crops[1].here], alone[0], atol=1e-4, rtol=0)
     for person, crop in zip(alpha, crops):
         outside = person.clone()

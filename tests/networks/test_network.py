@@ -190,3 +190,4 @@ def test_without_mutual_guidance_only_the_mask_of_the_target_counts(
         alone, accompanied = run(image, guidance).os1, run(image, others).os1
         assert torch.equal(alone, accompanied)
         assert not torch.equal(network(image, guidance).os1, network(image, others).os1)
+    assert torch.equal(*(mattes(run, image[0], given)[0] for given in (guidance, others)))

@@ -14,6 +14,7 @@ from misc.box import Box
 from networks import refiner as refinement
 from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
 from networks.refiner import MultiInstanceRefiner, refine
+from networks.settings import Settings
 from tests.conftest import small_network
 
 
@@ -96,12 +97,11 @@ def test_refinement_is_what_the_checkpoint_was_made_for(tmp_path: Path) -> None:
     path = tmp_path / "one.pth"
     write_checkpoint(path, {"state_dict": to_published(network.state_dict()), "config": config})
     loaded = network_from_checkpoint(path)
-    assert (loaded.refine_iterations, loaded.refine_share, loaded.drop_far) == (1, 0.5, True)
+    recorded = Settings(refine_iterations=1, refine_share=0.5, drop_far=True)
+    assert loaded.settings == recorded
     for given in (path, loaded):
-        predictor = Predictor(given, device="cpu")
-        assert (predictor.refine_iterations, predictor.refine_share, predictor.drop_far) == (1, 0.5, True)
+        assert Predictor(given, device="cpu").settings == recorded
     asked = Predictor(path, device="cpu", refine_iterations=3, refine_share=0.75, drop_far=False)
-    assert (asked.refine_iterations, asked.refine_share, asked.drop_far) == (3, 0.75, False)
+    assert asked.settings == Settings(refine_iterations=3, refine_share=0.75)
     write_checkpoint(path, {"state_dict": to_published(network.state_dict())})
-    published = Predictor(path, device="cpu")
-    assert (published.refine_iterations, published.refine_share, published.drop_far) == (2, 1.0, False)
+    assert Predictor(path, device="cpu").settings == Settings(refine_iterations=2, refine_share=1.0, drop_far=False)

@@ -86,5 +86,5 @@ def test_alphas_of_all_people_are_at_most_one() -> None:
 
 
 def test_an_unknown_scale_is_refused() -> None:
-    with pytest.raises(InputError, match="found 'face', expected photograph or person"):
+    with pytest.raises(InputError, match="scale: found 'face', expected 'photograph' or 'person'"):
         Predictor(small_network(), device="cpu", scale="face")
