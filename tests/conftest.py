@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,30 +12,15 @@ import torch
 
 from networks import InstMatt
 from networks.checkpoint import to_published, write_checkpoint
+from tests import launch
 from tests.golden import golden_state
-
-ROOT = Path(__file__).resolve().parent.parent
-SAMPLE = ROOT / "datasets" / "sample"
+from tests.launch import SAMPLE
 
 
 @pytest.fixture(scope="session")
 def run() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a Python command of the project, from the repository root by default, with one thread per process."""
-
-    def command(
-        *arguments: object, folder: Path = ROOT, timeout: float = 300, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            cwd=folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "60", **environment},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-
-    return command
+    """See :func:`tests.launch.run`."""
+    return launch.run
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +20,7 @@ from misc.foreground import composite, cut_out
 from misc.images import read_image, read_mask, read_rgba, write_image
 from misc.overlap import overlapped
 from networks.checkpoint import network_from_checkpoint
-from tests.conftest import ROOT
+from tests.launch import run, start, torchrun, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +71,8 @@ def test_two_processes_share_the_list(small_checkpoint: Path, photographs: Path,
     shutil.copytree(photographs, tmp_path / "in")
     (tmp_path / "in" / "images" / "1.png").write_bytes(b"\x89PNG but not really")
     assert infer.main(command(small_checkpoint, tmp_path / "in", tmp_path / "one")) == 1
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "infer.py",
-            *command(small_checkpoint, tmp_path / "in", tmp_path / "two"),
-        ],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=150, check=False,
-    )  # fmt: skip
+    arguments = command(small_checkpoint, tmp_path / "in", tmp_path / "two")
+    done = run(*torchrun("--standalone", "--nproc_per_node=2"), "infer.py", *arguments)
     assert done.returncode != 0  # the launcher's own status for a failed process
     assert done.stdout.count("6 of 7 photographs") == 1, done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("error:") and "1.png" in line]) == 1
@@ -101,14 +92,8 @@ def test_interruption_leaves_whole_files_only(small_checkpoint: Path, photograph
             (shutil.copy if kind == "images" else shutil.copytree)(source, target)
         lines.append(number)
     output = tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, "infer.py", *command(small_checkpoint, tmp_path / "in", output)],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs inherit a deaf ear for it
-    )  # fmt: skip
-    end = time.monotonic() + 60
-    while time.monotonic() < end and len(list(output.rglob("*.png"))) < 4:
-        time.sleep(0.02)
+    process = start("infer.py", *command(small_checkpoint, tmp_path / "in", output))
+    wait_until(lambda: len(list(output.rglob("*.png"))) >= 4, process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors

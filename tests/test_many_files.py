@@ -20,7 +20,7 @@ from misc.errors import InputError, printable
 from misc.filelists import InferenceRecord, read_filelist, write_filelist
 from misc.images import read_mask, write_image
 from misc.outputs import Outputs
-from tests.conftest import ROOT
+from tests.launch import ROOT, run, start
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 MASK = np.zeros((40, 56), np.uint8)
@@ -245,11 +245,9 @@ def test_names_of_any_bytes_go_through_filelists(tmp_path: Path, locale: str) ->
     for number, name in enumerate(NAMES):
         os.rename(tmp_path / "photos" / f"n{number}.jpg", os.fsencode(tmp_path / "photos") + b"/" + name + b".jpg")
         os.rename(tmp_path / "masks" / f"n{number}", os.fsencode(tmp_path / "masks") + b"/" + name)
-    done = subprocess.run(
-        [sys.executable, "-m", "misc.gen_filelist", "--image-dir", tmp_path / "photos", "--mask-dir",
-         tmp_path / "masks", "--output", tmp_path / "lists"],
-        cwd=ROOT, capture_output=True, check=False,
-        env={**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    done = run(
+        "-m", "misc.gen_filelist", "--image-dir", tmp_path / "photos", "--mask-dir", tmp_path / "masks",
+        "--output", tmp_path / "lists", LC_ALL=locale, PYTHONUTF8="0", PYTHONCOERCECLOCALE="0",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     written = (tmp_path / "lists" / "image.txt").read_bytes().splitlines()
@@ -296,19 +294,13 @@ def test_streams_that_nobody_reads_are_no_fault(redirect: str) -> None:
 
 def test_a_stream_that_knows_few_characters_shows_the_others_as_numbers() -> None:
     code = SCRIPT + "def main():\n    print('é')\nrun_script(main)\n"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONIOENCODING": "ascii:strict"},
-    )  # fmt: skip
+    done = run("-c", code, PYTHONIOENCODING="ascii:strict")
     assert (done.returncode, done.stdout) == (0, "\\xe9\n")
 
 
 def test_sigterm_ends_as_ctrl_c_does() -> None:
     body = "try:\n        print('ready', flush=True); time.sleep(30)\n    finally:\n        print('tidy', flush=True)"
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"{SCRIPT}def main():\n    {body}\nrun_script(main)"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = start("-c", f"{SCRIPT}def main():\n    {body}\nrun_script(main)")
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
     out, errors = process.communicate(timeout=20)

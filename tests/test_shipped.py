@@ -21,7 +21,7 @@ from networks.checkpoint import describe, read_checkpoint
 from networks.geometry import Geometry
 from networks.guidance import tri_masks
 from networks.instmatt import normalise
-from tests.conftest import ROOT, SAMPLE
+from tests.launch import ROOT, SAMPLE
 from trainer.ablations import score_masks
 from trainer.validate import validate
 

@@ -13,7 +13,7 @@ from config import KEYS, Config, dump_config, load_config, named_keys, resolve, 
 from config.__main__ import document
 from config.schema import GONE
 from misc.errors import InputError
-from tests.conftest import ROOT
+from tests.launch import ROOT
 
 # The shape of the published files: their sections and keys, with values of the types they use.
 PUBLISHED = """

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +20,7 @@ from dataloader.synthesize import synthesize
 from misc.errors import InputError, RunError
 from misc.filelists import read_filelist
 from misc.images import write_image
-from tests.conftest import ROOT, SAMPLE
+from tests.launch import SAMPLE, start, wait_until
 
 SMALL = {"size": 128, "people_per_image": {2: 1.0}, "progress": False}
 
@@ -88,14 +86,11 @@ def test_a_set_is_not_written_over_its_sources(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path, number: signal.Signals) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dataloader.synthesize", "--people", SAMPLE / "people", "--backgrounds",
-         SAMPLE / "backgrounds", "--output", tmp_path / "set", "--images", "400", "--size", "128", "--workers", "2"],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL, start_new_session=True,
+    process = start(
+        "-m", "dataloader.synthesize", "--people", SAMPLE / "people", "--backgrounds", SAMPLE / "backgrounds",
+        "--output", tmp_path / "set", "--images", 400, "--size", 128, "--workers", 2, output=tmp_path / "said.txt",
     )  # fmt: skip
-    end = time.monotonic() + 60
-    while time.monotonic() < end and len(list(tmp_path.rglob("*.json"))) < 4:
-        time.sleep(0.05)
+    wait_until(lambda: len(list(tmp_path.rglob("*.json"))) >= 4, process)
     process.send_signal(number)
     assert process.wait(timeout=30) == (143 if number == signal.SIGTERM else -9)
     end = time.monotonic() + 20

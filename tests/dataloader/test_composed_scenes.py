@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +18,7 @@ from dataloader.scenes import composed_scenes
 from dataloader.synthesize import synthesize
 from misc.errors import InputError
 from misc.images import write_image
-
-SAMPLE = Path(__file__).parents[2] / "datasets" / "sample"
+from tests.launch import SAMPLE
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from dataloader.synthesize import synthesize
 from misc.errors import InputError
 from misc.filelists import pair_training, read_filelist
 from misc.images import read_alpha, read_image, read_mask, write_image
+from tests.launch import SAMPLE
 
-SAMPLE = Path(__file__).parents[2] / "datasets" / "sample"
 SMALL = {"size": 160, "progress": False, "people_per_image": {2: 2.0, 3: 1.0}}
 
 

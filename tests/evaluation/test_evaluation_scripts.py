@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +19,7 @@ from evaluation.measures import MEASURES
 from evaluation.protocols import PROTOCOLS
 from misc.errors import InputError
 from misc.images import write_image
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-def run(*arguments, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+from tests.launch import ROOT, run
 
 
 def test_imq_as_a_file_and_as_a_module(recorded, expected, tmp_path):

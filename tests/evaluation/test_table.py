@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +13,8 @@ import pytest
 from evaluation.IMQ import main as imq_main
 from evaluation.table import main
 from misc.errors import InputError
+from tests.launch import run
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 CELL = re.compile(r"([\d.]+) \[([\d.]+), ([\d.]+)\]")
 
 
@@ -78,7 +76,6 @@ def test_bad_input_is_said_in_one_line(recorded, tmp_path):
         with pytest.raises(InputError) as error:
             main(arguments)
         assert words in str(error.value)
-    command = [sys.executable, "-m", "evaluation.table", gt, f"a={tmp_path / 'nowhere'}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = run("-m", "evaluation.table", gt, f"a={tmp_path / 'nowhere'}")
     assert done.returncode == 2
     assert re.fullmatch(r"error: .*nowhere: no such folder.*\n", done.stderr)

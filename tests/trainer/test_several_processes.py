@@ -6,10 +6,7 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,12 +19,14 @@ from config import load_config
 from infer import Predictor
 from misc.images import write_image
 from networks.checkpoint import load_network, read_checkpoint
-from tests.conftest import ROOT, write_experiment
+from tests.conftest import write_experiment
+from tests.launch import finish, free_port, start, torchrun, wait_for_step
 from trainer.build import build_network, build_validation_records
 from trainer.validate import validate
 
 Run = Callable[..., Any]
 
+ALONE = torchrun("--standalone", "--nproc_per_node=2")
 TRAIN = "sync_bn = false"  # batch norm exchanges hundreds of small sums per step, slowly where cores are few
 
 
@@ -39,53 +38,20 @@ class Whole(NamedTuple):
     lines: list[dict[str, Any]]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def torchrun(*options: object) -> list[str]:
-    return [sys.executable, "-m", "torch.distributed.run", *map(str, options), "main.py"]
-
-
 def two_launchers(*options: object) -> list[list[str]]:
     """The commands of two machines, with one process each."""
     return [torchrun("--nnodes=2", f"--node_rank={node}", "--nproc_per_node=1", *options) for node in (0, 1)]
 
 
-def start(command: list[str], errors: Path, **variables: str) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "60", **variables}
-    with open(errors, "w") as file:
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
+def start_all(launchers: list[list[str]], folder: Path, *arguments: object) -> list[subprocess.Popen[str]]:
+    """main.py under each launcher; what number n prints goes to n.txt in the folder."""
+    return [start(*launcher, "main.py", *arguments, output=folder / f"{n}.txt") for n, launcher in enumerate(launchers)]
 
 
-def start_without_launcher(commands: list[list[object]], folder: Path) -> list[subprocess.Popen]:
+def start_without_launcher(commands: list[list[object]], folder: Path) -> list[subprocess.Popen[str]]:
     """Processes as a cluster's own launcher starts them: all is in their environment."""
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(len(commands))}
-    return [
-        start([sys.executable, *map(str, command)], folder / f"{n}.txt", RANK=str(n), **group)
-        for n, command in enumerate(commands)
-    ]
-
-
-def finish(launchers: list[subprocess.Popen], timeout: float = 300) -> list[int]:
-    """Exit statuses, once all launchers have ended; none is left behind."""
-    deadline = time.monotonic() + timeout
-    try:
-        return [launcher.wait(max(0, deadline - time.monotonic())) for launcher in launchers]
-    finally:
-        for launcher in launchers:
-            if launcher.poll() is None:
-                launcher.terminate()  # and with it the processes that it started
-                launcher.wait()
-
-
-def wait_for_step(launcher: subprocess.Popen, log: Path, step: int) -> None:
-    deadline = time.monotonic() + 120
-    while not log.is_file() or len(log.read_text().splitlines()) < step:
-        assert launcher.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    return [start(*command, output=folder / f"{n}.txt", RANK=str(n), **group) for n, command in enumerate(commands)]
 
 
 def process_of(number: int, config: Path) -> int:
@@ -138,8 +104,7 @@ def faint_people(folder: Path) -> list[str]:
 def whole(tmp_path_factory: pytest.TempPathFactory, small_set: Path, small_checkpoint: Path, run: Run) -> Whole:
     model = f'pretrain = "{small_checkpoint}"'
     config = write_experiment(tmp_path_factory.mktemp("whole"), small_set, "whole", train=TRAIN, model=model)
-    command = torchrun("--standalone", "--nproc_per_node=2")
-    done = run(*command[1:], "--config", config, "train.val_step=6", *faint_people(config.parent))
+    done = run(*ALONE, "main.py", "--config", config, "train.val_step=6", *faint_people(config.parent))
     assert done.returncode == 0, done.stderr
     return Whole(config, last(config), [json.loads(line) for line in log_of(config).read_text().splitlines()])
 
@@ -161,8 +126,7 @@ def assert_survives_the_loss_of_a_process(launchers: list[list[str]], whole: Who
     """Kill process 1 between two checkpoints and compare what becomes of the training with ``whole``."""
     config = folder / "killed.toml"
     config.write_text(whole.config.read_text().replace(str(whole.config.parent), str(folder)))
-    arguments = ["--config", str(config), "version=killed"]
-    started = [start([*command, *arguments], folder / f"{n}.txt") for n, command in enumerate(launchers)]
+    started = start_all(launchers, folder, "--config", config, "version=killed")
     try:
         wait_for_step(started[0], log_of(config), 3)
         os.kill(process_of(1, config), signal.SIGKILL)
@@ -177,8 +141,7 @@ def assert_survives_the_loss_of_a_process(launchers: list[list[str]], whole: Who
 
 
 def test_killed_process_is_started_again_and_changes_nothing(whole: Whole, tmp_path: Path) -> None:
-    launcher = torchrun("--standalone", "--nproc_per_node=2", "--max-restarts=1")
-    assert_survives_the_loss_of_a_process([launcher], whole, tmp_path)
+    assert_survives_the_loss_of_a_process([[*ALONE, "--max-restarts=1"]], whole, tmp_path)
 
 
 def test_killed_process_of_another_machine_is_started_again(whole: Whole, tmp_path: Path) -> None:
@@ -191,8 +154,7 @@ def test_two_launchers_equal_one(whole: Whole, tmp_path: Path) -> None:
     config = tmp_path / "two.toml"
     config.write_text(whole.config.read_text().replace(str(whole.config.parent), str(tmp_path)))
     launchers = two_launchers("--master_addr=127.0.0.1", f"--master_port={free_port()}")
-    arguments = ["--config", str(config), "version=two"]
-    statuses = finish([start([*command, *arguments], tmp_path / f"{n}.txt") for n, command in enumerate(launchers)])
+    statuses = finish(start_all(launchers, tmp_path, "--config", config, "version=two"))
     assert statuses == [0, 0], (tmp_path / "0.txt").read_text()
     assert_equal_weights(last(config), whole.checkpoint)
 
@@ -209,10 +171,9 @@ def test_photograph_that_one_process_cannot_read_ends_all(whole: Whole, small_se
     lines = [str(small_set / line) for line in (small_set / "image.txt").read_text().splitlines()]
     listing = tmp_path / "image.txt"
     listing.write_text("\n".join(str(bad) if line.endswith(bad.name) else line for line in lines))
-    arguments = ["--config", str(whole.config), "version=unreadable", f"data.train_merged={listing}"]
-    launcher = start([*torchrun("--standalone", "--nproc_per_node=2"), *arguments], tmp_path / "errors.txt")
-    assert finish([launcher]) == [1]
-    errors = (tmp_path / "errors.txt").read_text()
+    arguments = ["--config", whole.config, "version=unreadable", f"data.train_merged={listing}"]
+    assert finish(start_all([ALONE], tmp_path, *arguments)) == [1]
+    errors = (tmp_path / "0.txt").read_text()
     own = [line for line in error_lines(errors) if "another process" not in line]
     assert len(own) == 1, errors
     assert str(bad) in own[0]

@@ -6,14 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from networks.checkpoint import read_checkpoint
-from tests.conftest import ROOT
+from tests.launch import ROOT, wait_for_step
 
 SCRIPT = ROOT / "trainer" / "slurm.sh"
 SRUN = """#!/bin/bash
@@ -44,13 +43,9 @@ def test_time_limit_saves_and_requeues(cluster: dict[str, str], experiment: Call
     config = experiment("job", train="sync_bn = false")
     overrides = ["train.total_step=5000", "log.checkpoint_step=5000"]
     with open(tmp_path / "output.txt", "w") as output:
-        job = subprocess.Popen([SCRIPT, "1", config, *overrides], env=cluster, stdout=output, stderr=output)
+        job = subprocess.Popen([SCRIPT, "1", config, *overrides], env=cluster, stdout=output, stderr=output, text=True)
     try:
-        log = tmp_path / "logging" / "job" / "log.jsonl"
-        deadline = time.monotonic() + 120
-        while not log.is_file() or not log.read_text():
-            assert job.poll() is None and time.monotonic() < deadline, (tmp_path / "output.txt").read_text()
-            time.sleep(0.02)
+        wait_for_step(job, tmp_path / "logging" / "job" / "log.jsonl", 1)
         job.send_signal(signal.SIGTERM)
         assert job.wait(120) != 0
     finally:

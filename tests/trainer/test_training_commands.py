@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +15,8 @@ import torch
 import main
 from misc.errors import InputError
 from networks.checkpoint import read_checkpoint, write_checkpoint
-from tests.conftest import ROOT
 from tests.golden import published_shapes
+from tests.launch import start, torchrun, wait_for_step
 
 Run = Callable[..., Any]
 
@@ -75,43 +71,18 @@ def test_both_stages_leave_what_a_user_looks_for(experiment: Callable, run: Run,
     assert "IoU >= 0.75: MAD" in done.stdout
 
 
-def started(*arguments: object) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_MININTERVAL": "60"}
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for_step(process: subprocess.Popen, log: Path, step: int) -> None:
-    """Until the run has logged a step."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if log.is_file() and len(log.read_text().splitlines()) >= step:
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    process.kill()
-    pytest.fail(f"no step {step} within two minutes")
-
-
 @pytest.mark.parametrize("stage", [1, 2])
-def test_killed_and_resumed_equals_uninterrupted(stage: int, experiment: Callable, run: Run, tmp_path: Path) -> None:
+def test_killed_and_resumed_equals_uninterrupted(
+    stage: int, experiment: Callable, small_checkpoint: Path, run: Run, tmp_path: Path
+) -> None:
     extra = ["train.total_step=12"]
     if stage == 1:
         extra += ["train.ema_decay=0.9", "data.crops_per_scene=3"]
     if stage == 2:
-        assert run("main.py", "--stage", 1, "--config", experiment("base"), "train.total_step=2").returncode == 0
-        extra.append(f"model.pretrain={tmp_path / 'checkpoint' / 'base' / 'last.pth'}")
+        extra.append(f"model.pretrain={small_checkpoint}")
     whole = run("main.py", "--stage", stage, "--config", experiment("whole"), *extra)
     assert whole.returncode == 0, whole.stderr
-    process = started("main.py", "--stage", stage, "--config", experiment("parts"), *extra)
+    process = start("main.py", "--stage", stage, "--config", experiment("parts"), *extra)
     wait_for_step(process, tmp_path / "logging" / "parts" / "log.jsonl", 5)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -129,7 +100,7 @@ def test_killed_and_resumed_equals_uninterrupted(stage: int, experiment: Callabl
 def test_request_to_stop_saves_first(number: signal.Signals, experiment: Callable, run: Run, tmp_path: Path) -> None:
     path = experiment("stopped")
     extra = ("train.total_step=500", "log.checkpoint_step=400", "data.workers=2")
-    process = started("main.py", "--stage", 1, "--config", path, *extra)
+    process = start("main.py", "--stage", 1, "--config", path, *extra)
     wait_for_step(process, tmp_path / "logging" / "stopped" / "log.jsonl", 2)
     os.killpg(process.pid, number)  # as a terminal or a cluster does: the loader's processes get it too
     _, errors = process.communicate(timeout=60)
@@ -139,32 +110,18 @@ def test_request_to_stop_saves_first(number: signal.Signals, experiment: Callabl
     assert 2 <= last(tmp_path, "stopped")["iter"] < 500
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def launched(launcher: str) -> list[str]:
-    if launcher == "torchrun":
-        return ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    return ["-m", "torch.distributed.launch", f"--master_port={free_port()}", "--nproc_per_node=2"]
-
-
-@pytest.mark.parametrize(("launcher", "stage"), [("torchrun", 1), ("launch", 2)])
+@pytest.mark.parametrize("stage", [1, 2])
 def test_two_processes_equal_one_on_the_joined_batch(
-    launcher: str, stage: int, experiment: Callable, run: Run, tmp_path: Path
+    stage: int, experiment: Callable, small_checkpoint: Path, run: Run, tmp_path: Path
 ) -> None:
     extra = ["train.total_step=2", "train.warmup_step=0", "train.beta1=0.0", "train.G_lr=1e-4"]
-    if stage == 2:
-        assert run("main.py", "--stage", 1, "--config", experiment("base"), "train.total_step=2").returncode == 0
-        extra.append(f"model.pretrain={tmp_path / 'checkpoint' / 'base' / 'last.pth'}")
-    one = run("main.py", "--stage", stage, "--config", experiment("one"), "model.batch_size=4", *extra)
-    assert one.returncode == 0, one.stderr
+    extra += [f"model.pretrain={small_checkpoint}"] if stage == 2 else []
+    one = ["--stage", stage, "--config", experiment("one"), "--device", "cpu", "model.batch_size=4", *extra]
+    assert main.main(list(map(str, one))) == 0  # in this process, for speed
     parts = ["model.batch_size=2"] if stage == 1 else ["model.batch_size=1", "train.accumulate=2"]
     two = run(
-        *launched(launcher), "main.py", "--stage", stage, "--config", experiment("two"), *parts,
-        "train.val_step=2", "train.val_images=3", *extra,
+        *torchrun("--standalone", "--nproc_per_node=2"), "main.py", "--stage", stage, "--config", experiment("two"),
+        *parts, "train.val_step=2", "train.val_images=3", *extra,
     )  # fmt: skip
     assert two.returncode == 0, two.stderr
     assert "2 processes" in two.stderr

@@ -11,9 +11,8 @@ from dataloader.compose.layout import LayoutError, Placement
 from dataloader.compose.light import Shadow, fill_color, soften
 from dataloader.compose.outlines import outlines
 from dataloader.compose.sources import find_backgrounds, find_people, load_cutout
-from tests.conftest import ROOT
+from tests.launch import SAMPLE
 
-SAMPLE = ROOT / "datasets" / "sample"
 SIZE = 320
 
 
