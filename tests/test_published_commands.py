@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from misc.images import read_mask, write_image
-from tests.conftest import ROOT
+from tests.launch import ROOT, free_port
 
 Run = Callable[..., object]
 DETECTOR = ["--config-file", "../configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"]
@@ -91,8 +90,10 @@ def photographs(tmp_path: Path) -> list[Path]:
     return paths
 
 
-@pytest.mark.parametrize("quoted", [False, True])
-@pytest.mark.parametrize(("script", "folder"), [("image_demo.py", ROOT / "misc"), ("misc/image_demo.py", ROOT)])
+@pytest.mark.parametrize(
+    ("script", "folder", "quoted"),
+    [("image_demo.py", ROOT / "misc", False), ("misc/image_demo.py", ROOT, True)],
+)
 def test_masks(
     script: str, folder: Path, quoted: bool, detectron2: str, photographs: list[Path], run: Run, tmp_path: Path
 ) -> None:
@@ -124,12 +125,6 @@ def test_masks_without_weights_or_detectron2_are_one_line(
         missing = run(*command)
         assert missing.returncode == 2
         assert re.fullmatch(r"error: --config-file, --opts: meant for detectron2; .*pip install .*\n", missing.stderr)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_training_filelists_inference_and_evaluation(

@@ -24,18 +24,24 @@ def test_the_page_shows_the_shipped_network_first_and_marks_the_best() -> None:
     assert "<img" not in bare and "shipped" not in bare
 
 
-def test_without_the_checkpoint_it_says_so_and_goes_on(run: Callable, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all runs: a later one takes the composites of the first."""
+    return tmp_path_factory.mktemp("demo") / "results"
+
+
+def test_without_the_checkpoint_it_says_so_and_goes_on(run: Callable, tmp_path: Path, output: Path) -> None:
     missing = tmp_path / "nothing.pth"
-    done = run("-m", "misc.demo", "--no-training", "--checkpoint", missing, "--output", tmp_path / "demo")
+    done = run("-m", "misc.demo", "--no-training", "--checkpoint", missing, "--output", output)
     assert done.returncode == 0, done.stderr
     assert f"{missing}: no such file; the demo goes on" in done.stdout
-    text = (tmp_path / "demo" / "index.html").read_text()
+    text = (output / "index.html").read_text()
     assert "input masks" in text and "InstMatt-S" not in text
 
 
 @pytest.mark.slow
-def test_with_a_checkpoint_it_mattes_scores_and_shows(run: Callable, tmp_path: Path) -> None:
-    output, checkpoint = tmp_path / "demo", tmp_path / "stage1.pth"
+def test_with_a_checkpoint_it_mattes_scores_and_shows(run: Callable, tmp_path: Path, output: Path) -> None:
+    checkpoint = tmp_path / "stage1.pth"
     state = to_published(small_network(refiner=False).state_dict())
     write_checkpoint(checkpoint, {"iter": 0, "loss": None, "state_dict": state})
     done = run("-m", "misc.demo", "--no-training", "--checkpoint", checkpoint, "--output", output)

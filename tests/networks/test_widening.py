@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from misc.errors import InputError
 from networks import InstMatt
 from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
 from networks.inference import mattes
-from networks.widening import widened
+from networks.widening import main, widened
 from tests.conftest import small_network
 from tests.networks.test_fold import lively, scene
 
@@ -66,6 +67,7 @@ def test_command_line(tmp_path: Path, narrow: InstMatt, run: Callable) -> None:
     wide = network_from_checkpoint(output)
     found = mattes(wide, image, guidance.float())[0]
     torch.testing.assert_close(found, mattes(narrow, image, guidance.float())[0], atol=5e-3, rtol=0)
-    for arguments in ((given, output, "--noise", "-1"), (tmp_path / "none.pth", output)):
-        failed = run("-m", "networks.widening", *arguments)
-        assert failed.returncode == 2 and len(failed.stderr.strip().splitlines()) == 1, failed.stderr
+    with pytest.raises(InputError, match=r"^--noise: found -1.0, expected 0 to 10$"):
+        main([str(given), str(output), "--noise", "-1"])
+    with pytest.raises(FileNotFoundError, match=r"none\.pth"):
+        main([str(tmp_path / "none.pth"), str(output)])

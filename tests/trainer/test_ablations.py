@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
+from types import SimpleNamespace
 
+import pytest
+
+import main
 from networks.checkpoint import read_checkpoint
+from tests.launch import ROOT
+from trainer import ablations
 
 
-def test_the_grid_is_trained_scored_and_goes_on(experiment: Callable, run: Callable, tmp_path: Path) -> None:
-    stage1, stage2, output = experiment("stage1"), experiment("stage2"), tmp_path / "grid"
-    command = ("-m", "trainer.ablations", "--output", output, "--stage1", stage1, "--stage2", stage2, "--device", "cpu")
-    extra = ("train.total_step=3", "train.val_images=2", "stage2.train.total_step=2")
-    done = run(*command, *extra)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+def in_this_process(command: list[str], *, check: bool) -> CompletedProcess:
+    """Does what the command line does, without the start of another process."""
+    assert command[:2] == [sys.executable, str(ROOT / "main.py")] and not check
+    return CompletedProcess(command, main.main(command[2:]))
+
+
+def test_the_grid_is_trained_scored_and_goes_on(
+    experiment: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(ablations, "subprocess", SimpleNamespace(run=in_this_process))
+    output = tmp_path / "grid"
+    stages = ["--stage1", experiment("stage1"), "--stage2", experiment("stage2")]
+    command = [*stages, "--output", output, "--device", "cpu"]
+    command += ["train.total_step=3", "train.val_images=2", "stage2.train.total_step=2"]
+    assert ablations.main(list(map(str, command))) == 0
+    said, _ = capfd.readouterr()
+    lines = said.splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == [
         "input masks", "target mask only (no mutual guidance)", "without the alpha-sum loss",
         "stage 1: mutual guidance, no refiner", "stage 2, one iteration of the refiner", "stage 2, two iterations",
@@ -27,9 +45,10 @@ def test_the_grid_is_trained_scored_and_goes_on(experiment: Callable, run: Calla
     }
     assert [runs[name]["iter"] for name in runs] == [3, 3, 2]
     assert not runs["target-mask-only"]["config"]["model"]["mutual_guidance"]
-    again = run(*command, *extra)
-    assert again.stdout == done.stdout
-    assert "step 3 of 3" in again.stderr  # nothing is trained twice
+    assert ablations.main(list(map(str, command))) == 0
+    again, errors = capfd.readouterr()
+    assert again == said
+    assert errors.count("step 3 of 3") == 3 and "step 2 of 2" in errors  # nothing is trained twice
 
 
 def test_nothing_to_score_on_is_said_first(run: Callable, tmp_path: Path) -> None:
