@@ -6,6 +6,7 @@ import json
 import logging
 import platform
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ import torch
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from misc.errors import RunError
+from misc.errors import RunError, describe_os_error
 from misc.files import append_text, room_for, write_text
 
 
@@ -34,6 +35,37 @@ class _FileHandler(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         with room_for(Path(self.baseFilename)):
             raise
+
+
+class _Events:
+    """Writes tensorboardX's events in its thread, which must not die: nobody would empty its queue then.
+
+    Attributes:
+        error: the first that writing met; nothing is written after it.
+    """
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+        self.error: OSError | None = None
+
+    def write_event(self, event: Any) -> None:
+        """Write an event, or lose it."""
+        self._attempt(self._writer.write_event, event)
+
+    def flush(self) -> None:
+        """Flush what has been written."""
+        self._attempt(self._writer.flush)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._attempt(self._writer.close)
+
+    def _attempt(self, write: Callable[..., Any], *values: Any) -> None:
+        if self.error is None:
+            try:
+                write(*values)
+            except OSError as error:
+                self.error = error
 
 
 class RunLogger:
@@ -62,7 +94,9 @@ class RunLogger:
         self.logger.setLevel(level)
         self.logger.propagate = False
         self.logger.handlers.clear()
-        self.writer = None
+        self.writer: SummaryWriter | None = None
+        self._events: _Events | None = None
+        self._warned = False
         if not active:
             self.logger.addHandler(logging.NullHandler())
             return
@@ -73,7 +107,7 @@ class RunLogger:
             self.logger.addHandler(handler)
         self.json_path = folder / "log.jsonl"
         self._keep_before(first_step)
-        self.writer = SummaryWriter(str(tensorboard), purge_step=first_step or None)
+        self._open_writer(first_step)
 
     def _keep_before(self, step: int) -> None:
         """Drop what an interrupted run wrote after its last checkpoint: those steps come again."""
@@ -86,6 +120,10 @@ class RunLogger:
         """A line for people."""
         self.logger.info(message)
 
+    def warning(self, message: str) -> None:
+        """A line for people about what is wrong, though the run goes on."""
+        self.logger.warning(message)
+
     def record(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """A line of log.jsonl: ``{"kind": …, "step": …, …}``."""
         if self.active:
@@ -96,11 +134,33 @@ class RunLogger:
         if self.writer is not None:
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)
+            self._warn_of_events()
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """A TensorBoard picture, (H, W, 3) uint8 RGB."""
         if self.writer is not None:
             self.writer.add_image(name, image, step, dataformats="HWC")
+            self._warn_of_events()
+
+    def _open_writer(self, first_step: int) -> None:
+        """TensorBoard, if its folder can be written; what becomes impossible later is lost and no more than that."""
+        try:
+            self.writer = SummaryWriter(str(self.tensorboard), purge_step=first_step or None)
+        except OSError as error:
+            self.warning(
+                f"{self.tensorboard}: TensorBoard's events cannot be written ({describe_os_error(error)}); the run goes on"
+            )
+            return
+        events = self.writer.file_writer.event_writer
+        self._events = _Events(events._ev_writer)
+        events._ev_writer = events._worker._record_writer = self._events
+
+    def _warn_of_events(self) -> None:
+        """Say once that events are lost."""
+        if self._events is not None and self._events.error is not None and not self._warned:
+            self._warned = True
+            reason = self._events.error.strerror or self._events.error
+            self.warning(f"{self.tensorboard}: TensorBoard's events are lost from here on ({reason}); the run goes on")
 
     def close(self) -> None:
         """Flush and close the files.
@@ -109,8 +169,8 @@ class RunLogger:
             RunError: the disk is full, or something like it.
         """
         if self.writer is not None:
-            with room_for(self.tensorboard / "events"):
-                self.writer.close()
+            self.writer.close()
+            self._warn_of_events()
         for handler in list(self.logger.handlers):
             handler.close()
             self.logger.removeHandler(handler)

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboardX.event_file_writer import EventsWriter
 
 import main
 from misc.errors import RunError
 from misc.images import write_image
+from misc.logger import RunLogger
 from networks.checkpoint import read_checkpoint
 
 LIMITED = (
@@ -47,6 +49,30 @@ def test_log_that_cannot_grow_ends_the_training(experiment: Callable, tmp_path: 
     log.symlink_to("/dev/full")
     with pytest.raises(RunError, match=rf"{log}: could not be written \(No space left on device"):
         main.main(["--config", str(experiment("log")), "--device", "cpu"])
+
+
+@pytest.mark.parametrize("method", ["write_event", "flush", "close"])
+def test_tensorboard_that_cannot_be_written_stops_nothing(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with RunLogger(tmp_path / "log", tensorboard=tmp_path / "tb") as logger:
+        monkeypatch.setattr(EventsWriter, method, full)
+        for step in range(60):  # more than its queue holds
+            logger.scalars(step, {"loss": 1.0})
+            logger.record("train", step, {})
+    said = (tmp_path / "log" / "log.txt").read_text()
+    assert said.count("WARNING") == 1 and "TensorBoard's events are lost from here on (No space left" in said
+    assert len((tmp_path / "log" / "log.jsonl").read_text().splitlines()) == 60
+
+
+def test_tensorboard_without_a_folder_is_one_warning(tmp_path: Path) -> None:
+    (tmp_path / "tb").write_text("a file")
+    with RunLogger(tmp_path / "log", tensorboard=tmp_path / "tb") as logger:
+        logger.scalars(1, {"loss": 1.0})
+    assert "TensorBoard's events cannot be written" in (tmp_path / "log" / "log.txt").read_text()
 
 
 def test_inference_leaves_no_half_matte(run: Callable, small_checkpoint: Path, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def build_trainer(config: Config, *, stage: int, device: torch.device) -> Traine
             workers=config.data.workers,
             pin_memory=device.type == "cuda",
         ),
-        validate=(lambda: validate(predictor, records)) if records else None,
+        validate=(lambda: validate(predictor, records, report=logger.warning)) if records else None,
         config=config,
         logger=logger,
         folder=folder,

@@ -193,6 +193,8 @@ class Trainer:
         if step % log.tensorboard_step == 0 or last:
             self.logger.scalars(step, {f"train/{name}": value for name, value in values.items()})
         if self.validate is not None and train.val_step and (step % train.val_step == 0 or last):
+            if step % log.checkpoint_step == 0 or last:
+                self._save(LAST)  # whatever becomes of the validation
             self._validate()
         if step % log.checkpoint_step == 0 and not last:
             self._save(LAST)

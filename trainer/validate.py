@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from tqdm import tqdm
 
 from evaluation.quality import ImqCounts, evaluate_image
 from misc import distributed
-from misc.filelists import ImageRecord, load_record
+from misc.errors import InputError
+from misc.faults import one_line, one_of_many
+from misc.filelists import ImageRecord, InferenceRecord, load_record
 from misc.images import read_alpha, to_uint8
 from misc.sizes import require_size
 from networks.predictor import Predictor
 
 
-def validate(predictor: Predictor, records: list[ImageRecord]) -> ImqCounts:
+def validate(
+    predictor: Predictor, records: list[ImageRecord], *, report: Callable[[str], None] | None = None
+) -> ImqCounts:
     """IMQ counts of all records, shared among the processes: each takes every world-size-th image.
 
     The mattes are rounded to 8 bits as files are, so the figures are those of inference followed by evaluation.
@@ -21,28 +27,57 @@ def validate(predictor: Predictor, records: list[ImageRecord]) -> ImqCounts:
     Args:
         predictor: with the network to validate.
         records: with alphas and masks; an image without masks counts as one without predictions.
+        report: gets one line for each image with a file that cannot be used, in the main process. Such an image counts
+            as one without predictions, and not at all where its alphas are the fault. Without it the first such ends
+            the validation.
 
     Returns:
         The same counts in every process, and with any number of them.
 
     Raises:
-        FileNotFoundError, InputError: a file cannot be used.
+        FileNotFoundError, InputError: a file cannot be used, and there is no ``report``.
     """
-    numbers = []
+    numbers, faults = [], []
     own = distributed.own_share(records)
     for record in tqdm(own, desc="validate", unit="photo", leave=False, disable=distributed.hide_progress()):
-        truth = [read_alpha(path) for path in record.alphas]
+        counts = ImqCounts.zero()
+        truth: list[np.ndarray] = []
         mattes: list[np.ndarray] = []
-        if record.masks:
-            image, masks = load_record(record, threshold=predictor.guidance_threshold)
-            require_size(truth[0], image.shape, path=record.alphas[0], like=record.image)
-            mattes = [to_uint8(matte).astype(np.float32) / 255 for matte in predictor(image, masks)]
-        numbers.append(ImqCounts.zero().update(evaluate_image(mattes, truth, name=record.name)).to_numbers())
+        try:
+            with one_of_many(record.image):
+                truth = _alphas(record)
+                mattes = _mattes(predictor, record, truth[0])
+        except (InputError, OSError) as error:
+            if report is None:
+                raise
+            faults.append(one_line(error))
+        if truth:
+            counts = counts.update(evaluate_image(mattes, truth, name=record.name))
+        numbers.append(counts.to_numbers())
     shares = distributed.gather_objects(numbers)
+    for line in (line for lines in distributed.gather_objects(faults) for line in lines):
+        if report is not None:
+            report(line)
     counts = ImqCounts.zero()
     for index in range(len(records)):  # in the order of one process, for the same last digit
         counts = counts + ImqCounts.from_numbers(shares[index % len(shares)][index // len(shares)])
     return counts
+
+
+def _alphas(record: ImageRecord) -> list[np.ndarray]:
+    alphas = [read_alpha(path) for path in record.alphas]
+    for path, alpha in zip(record.alphas, alphas):
+        require_size(alpha, alphas[0].shape, path=path, like=record.alphas[0])
+    return alphas
+
+
+def _mattes(predictor: Predictor, record: ImageRecord, truth: np.ndarray) -> list[np.ndarray]:
+    if not record.masks:
+        return []
+    files = InferenceRecord(record.name, record.image, record.masks)
+    image, masks = load_record(files, threshold=predictor.guidance_threshold)
+    require_size(truth, image.shape, path=record.alphas[0], like=record.image)
+    return [to_uint8(matte).astype(np.float32) / 255 for matte in predictor(image, masks)]
 
 
 def percent(share: float | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 import torch
 
 import main
-from misc.errors import InputError
+from misc.errors import InputError, RunError
+from misc.images import read_mask, write_image
 from networks.checkpoint import read_checkpoint, write_checkpoint
 from tests.golden import published_shapes
 from tests.launch import start, torchrun, wait_for_step
@@ -226,3 +228,38 @@ def test_earlier_checkpoints_are_kept_on_request(experiment: Callable, run: Run,
     folder = tmp_path / "checkpoint" / "keep"
     assert sorted(p.name for p in folder.iterdir()) == ["last.pth", "step_0000003.pth", "step_0000004.pth"]
     assert read_checkpoint(folder / "step_0000003.pth")["iter"] == 3
+
+
+@pytest.mark.parametrize("fault", ["mask", "empty mask", "alpha", "photograph"])
+def test_a_validation_file_that_cannot_be_used_is_named_and_nothing_is_lost(
+    experiment: Callable, small_set: Path, tmp_path: Path, fault: str
+) -> None:
+    folder = shutil.copytree(small_set, tmp_path / "set")
+    if fault == "mask":
+        next((folder / "masks" / "000002").iterdir()).write_bytes(b"no picture")
+    elif fault == "empty mask":
+        path = next((folder / "masks" / "000002").iterdir())
+        write_image(path, 0 * read_mask(path))
+    elif fault == "alpha":
+        next((folder / "alphas" / "000002").iterdir()).write_bytes(b"no picture")
+    else:
+        (folder / "images" / "000002.jpg").write_bytes(b"no picture")
+    names = {"alpha": "alpha", "merged": "image", "mask": "mask"}
+    lists = [f"data.test_{key}={folder / name}.txt" for key, name in names.items()]
+    arguments = ["--config", str(experiment("val")), "--device", "cpu", "train.total_step=3", "train.val_step=2"]
+    assert main.main([*arguments, "log.checkpoint_step=2", *lists]) == 0
+    said = (tmp_path / "logging" / "val" / "log.txt").read_text()
+    assert said.count("WARNING") == 2 and "000002" in said.split("WARNING")[1].splitlines()[0]
+    assert read_checkpoint(tmp_path / "checkpoint" / "val" / "last.pth")["iter"] == 3
+
+
+def test_a_checkpoint_that_is_due_is_written_before_validation(
+    experiment: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RunError("validation failed")
+
+    monkeypatch.setattr("trainer.build.validate", fail)
+    with pytest.raises(RunError, match="validation failed"):
+        main.main(["--config", str(experiment("val")), "--device", "cpu", "train.val_step=2", "log.checkpoint_step=2"])
+    assert read_checkpoint(tmp_path / "checkpoint" / "val" / "last.pth")["iter"] == 2
