@@ -147,9 +147,8 @@ class RunLogger:
         try:
             self.writer = SummaryWriter(str(self.tensorboard), purge_step=first_step or None)
         except OSError as error:
-            self.warning(
-                f"{self.tensorboard}: TensorBoard's events cannot be written ({describe_os_error(error)}); the run goes on"
-            )
+            reason = describe_os_error(error)
+            self.warning(f"{self.tensorboard}: TensorBoard's events cannot be written ({reason}); the run goes on")
             return
         events = self.writer.file_writer.event_writer
         self._events = _Events(events._ev_writer)
