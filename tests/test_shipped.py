@@ -17,6 +17,7 @@ from config.schema import GONE
 from infer import SHIPPED, Predictor
 from misc.filelists import pair_test, read_filelist
 from misc.images import read_image, read_mask
+from networks import inference
 from networks.checkpoint import describe, read_checkpoint
 from networks.geometry import Geometry
 from networks.guidance import tri_masks
@@ -130,7 +131,7 @@ def test_the_published_way_is_the_network_on_the_whole_photograph(scene: tuple) 
     ]
     tensor = normalise(torch.from_numpy(pixels).permute(2, 0, 1).float() / 255)
     guidance = torch.from_numpy(tri_masks(np.stack(small)).astype(np.int8))
-    alpha, _ = predictor.network.matte(tensor, guidance, batch_size=1)
+    alpha, _ = inference.mattes(predictor.network, tensor, guidance, settings=predictor.settings)
     inner = alpha.numpy()[:, 32 : 32 + side[1], 32 : 32 + side[0]]
     expected = [cv2.resize(m, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) for m in inner]
     np.testing.assert_array_equal(predictor(image, masks), np.stack(expected))
