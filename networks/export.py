@@ -1,10 +1,12 @@
-"""Make a small file for sharing out of a training checkpoint.
+"""Make a small file for sharing out of a training checkpoint, or graphs for other runtimes.
 
     python -m networks.export runs/checkpoints/InstMatt-S-refiner/last.pth checkpoints/instmatt-s.pth
     python -m networks.export STAGE1.pth OUTPUT.pth --refiner STAGE2.pth    # the refiner of another file
+    python -m networks.export CHECKPOINT.pth STAGE1.onnx --refiner REFINER.onnx --weights fp16
 
-Keeps the weights (matrices in half precision, everything else in single) and the resolved configuration without its
-paths; leaves out what only training needs. Any loader of the published layout reads the result.
+The ending of the output decides. A checkpoint keeps the weights (matrices in half precision, everything else in
+single) and the resolved configuration without its paths; it leaves out what only training needs, and any loader of the
+published layout reads it. An ONNX file holds stage 1 or the refiner's window; ``networks/README.md`` describes both.
 """
 
 from __future__ import annotations
@@ -32,8 +34,10 @@ from networks.checkpoint import (
     to_published,
     write_checkpoint,
 )
+from networks.graphs import WEIGHTS, write_graphs
 from networks.settings import KEYS
 
+ONNX = ".onnx"
 LARGEST_HALF = 6.0e4  # weights above this do not fit into half precision
 
 
@@ -103,18 +107,59 @@ def with_refiner(
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Make a small file for sharing out of a training checkpoint.")
+    parser = argparse.ArgumentParser(
+        description="Make a small file for sharing out of a training checkpoint, or, if OUTPUT ends in .onnx, a graph "
+        "of stage 1 for other runtimes."
+    )
     parser.add_argument("checkpoint", type=Path, help="of stage 1 or 2")
     parser.add_argument("output", type=Path, help="file to write")
-    parser.add_argument("--refiner", type=Path, help="take the refiner of this checkpoint, of the same width")
+    parser.add_argument(
+        "--refiner",
+        type=Path,
+        help="take the refiner of this checkpoint, of the same width; with an .onnx file as output: write the graph of "
+        "the refiner's window to this .onnx file",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=WEIGHTS,
+        help="how an .onnx file stores the weights, computed with in fp32 in any case (default fp32); a checkpoint "
+        "stores them as fp16",
+    )
     add_options(parser, KEYS.values(), title="settings to store", default="default: as recorded, else [this]")
     return parser.parse_args(arguments)
+
+
+def export_graphs(options: argparse.Namespace) -> int:
+    """Run a command line whose output or refiner is an ONNX file; returns the exit status.
+
+    Raises:
+        InputError: options that do not go together, or see ``networks.graphs.write_graphs``.
+    """
+    for path in filter(None, (options.output, options.refiner)):
+        if path.suffix.lower() != ONNX:
+            raise InputError(f"{path}: with an .onnx file beside it, expected one that ends in .onnx too")
+    if options.refiner is not None and options.refiner.resolve() == options.output.resolve():
+        raise InputError(f"{options.output}: one file for stage 1 and for the refiner, expected two")
+    for name in given_options(options, KEYS.values()):
+        raise InputError(f"--{name.replace('_', '-')}: an .onnx file stores no settings; leave it out")
+    checkpoint = read_checkpoint(options.checkpoint)
+    network = described_network(checkpoint, source=options.checkpoint)
+    step = checkpoint.get("iter", 0)
+    facts = {"checkpoint": options.checkpoint.name, "step": step, "width": network.width}
+    weights = options.weights or WEIGHTS[0]
+    for path in write_graphs(network, options.output, refiner=options.refiner, weights=weights, facts=facts):
+        print(f"{path}: {path.stat().st_size / 2**20:.2f} MiB, {weights} weights, step {step}")
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
 
     options = parse(arguments)
+    if ONNX in {path.suffix.lower() for path in (options.output, options.refiner) if path is not None}:
+        return export_graphs(options)
+    if options.weights is not None:
+        raise InputError(f"--weights: {options.output} does not end in .onnx; leave it out")
     given = given_options(options, KEYS.values())
     checkpoint = read_checkpoint(options.checkpoint)
     described_network(checkpoint, source=options.checkpoint)  # says what is wrong with the file, if anything

@@ -73,7 +73,7 @@ class InstMatt(nn.Module):
         Returns:
             (N, 6, H, W), of the network's type.
         """
-        return torch.cat([image.expand(len(guidance), -1, -1, -1), guidance.to(image.dtype)], dim=1).to(self.dtype)
+        return torch.cat([image.expand(guidance.shape[0], -1, -1, -1), guidance.to(image.dtype)], dim=1).to(self.dtype)
 
     def stem(self, x: Tensor) -> Tensor:
         """Down to half of the size: (N, 6, H, W) → (N, 32w, H/2, W/2)."""

@@ -92,6 +92,8 @@ class ClampChannels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → the same tensor."""
+        if torch.onnx.is_in_onnx_export():  # a graph knows nothing of what is written to views and by ``out=``
+            return torch.maximum(torch.minimum(x, self.high.view(1, -1, 1, 1)), self.low.view(1, -1, 1, 1))
         rows = x.permute(0, 2, 3, 1)
         if x.device.type != "cpu" or not rows.is_contiguous():
             return x.clamp_(self.low.view(1, -1, 1, 1), self.high.view(1, -1, 1, 1))

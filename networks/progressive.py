@@ -75,11 +75,13 @@ def dilate(mask: Tensor, size: int) -> Tensor:
         size: of the structuring element, at least 1.
 
     Returns:
-        The same shape and type. On a CPU by OpenCV, elsewhere by pooling on the device; both give the same answer.
+        The same shape and type. On a CPU by OpenCV, elsewhere and in an exported graph by pooling; both give the same
+        answer.
     """
     if size <= 1:
         return mask
-    return _dilate_by_opencv(mask, size) if mask.device.type == "cpu" else _dilate_by_pooling(mask, size)
+    by_opencv = mask.device.type == "cpu" and not torch.onnx.is_in_onnx_export()
+    return _dilate_by_opencv(mask, size) if by_opencv else _dilate_by_pooling(mask, size)
 
 
 def unknown_region(alpha: Tensor, sizes: int | np.ndarray) -> Tensor:
@@ -122,8 +124,9 @@ def fuse(
     region_os4 = unknown_region(os8, sizes4)
     alpha = torch.where(region_os4 > 0, os4, os8)
     region_os1 = unknown_region(alpha, sizes1)
-    pieces = [(Box(0, 0, *os8.shape[-2:]), os1)] if isinstance(os1, Tensor) else os1(region_os1)
-    for rect, fine in pieces:
+    if isinstance(os1, Tensor):
+        return FusedMatte(torch.where(region_os1 > 0, os1, alpha), region_os4, region_os1)
+    for rect, fine in os1(region_os1):
         alpha[rect.here] = torch.where(region_os1[rect.here] > 0, fine, alpha[rect.here])
     return FusedMatte(alpha, region_os4, region_os1)
 
