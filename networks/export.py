@@ -28,6 +28,7 @@ from misc.keys import add_options, given_options
 from networks.checkpoint import (
     describe,
     described_network,
+    from_published,
     load_network,
     load_refiner,
     read_checkpoint,
@@ -64,7 +65,7 @@ def without_paths(config: dict[str, Any]) -> dict[str, Any]:
     for key, value in data.items():
         if key.startswith(("train_", "test_")) and isinstance(value, str):
             data[key] = ""
-        elif key in ("people", "backgrounds"):
+        elif key in ("people", "backgrounds", "photos"):
             data[key] = [Path(folder).name for folder in value]
     kept.pop("log", None)
     model = kept.get("model", {})
@@ -105,6 +106,34 @@ def with_refiner(
     return {**base, "state_dict": to_published(network.state_dict()), "stage": 2, "config": config}
 
 
+def mean_of(
+    first: dict[str, Any], second: dict[str, Any], *, first_source: str | Path, second_source: str | Path
+) -> dict[str, Any]:
+    """The first checkpoint with the mean of both base networks' weights.
+
+    What was trained on for some steps and what it was trained on from are often best half-way: the mean keeps what the
+    older one knew (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022). A refiner stays the first's.
+
+    Args:
+        first: as ``read_checkpoint`` returns it.
+        second: of the same width, from the same training.
+        first_source: the files, for the error message.
+        second_source: likewise.
+
+    Raises:
+        InputError: the second is of another width.
+    """
+    network = replace(describe(first, source=first_source), refiner=False).network()
+    load_network(network, second, source=second_source, base_only=True)
+    others = to_published(network.state_dict())
+    state = to_published(from_published(first["state_dict"]))
+    for name, tensor in state.items():
+        # u and v of spectral norm are unit vectors that follow the weight: those of the first stay.
+        if name in others and tensor.is_floating_point() and not name.endswith(("weight_u", "weight_v")):
+            state[name] = (tensor.float() + others[name].float()) / 2
+    return {**first, "state_dict": state}
+
+
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -118,6 +147,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         help="take the refiner of this checkpoint, of the same width; with an .onnx file as output: write the graph of "
         "the refiner's window to this .onnx file",
+    )
+    parser.add_argument(
+        "--mean-with", type=Path, help="the mean of the base network's weights and of those in this checkpoint"
     )
     parser.add_argument(
         "--weights",
@@ -140,6 +172,8 @@ def export_graphs(options: argparse.Namespace) -> int:
             raise InputError(f"{path}: with an .onnx file beside it, expected one that ends in .onnx too")
     if options.refiner is not None and options.refiner.resolve() == options.output.resolve():
         raise InputError(f"{options.output}: one file for stage 1 and for the refiner, expected two")
+    if options.mean_with is not None:
+        raise InputError("--mean-with: an .onnx file is made of one checkpoint; write the mean to a .pth file first")
     for name in given_options(options, KEYS.values()):
         raise InputError(f"--{name.replace('_', '-')}: an .onnx file stores no settings; leave it out")
     checkpoint = read_checkpoint(options.checkpoint)
@@ -163,6 +197,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = given_options(options, KEYS.values())
     checkpoint = read_checkpoint(options.checkpoint)
     described_network(checkpoint, source=options.checkpoint)  # says what is wrong with the file, if anything
+    if options.mean_with is not None:
+        other = read_checkpoint(options.mean_with)
+        checkpoint = mean_of(checkpoint, other, first_source=options.checkpoint, second_source=options.mean_with)
     if options.refiner is not None:
         refined = read_checkpoint(options.refiner)
         checkpoint = with_refiner(checkpoint, refined, base_source=options.checkpoint, refiner_source=options.refiner)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from infer import Predictor
-from networks.checkpoint import read_checkpoint, to_published, write_checkpoint
+from networks import export
+from networks.checkpoint import network_from_checkpoint, read_checkpoint, to_published, write_checkpoint
 from networks.instmatt import InstMatt
 from networks.settings import Settings
 from tests.conftest import small_network
@@ -95,3 +96,21 @@ def test_bad_input_is_one_line(run: Callable, tmp_path: Path, small_checkpoint: 
         done = run("-m", "networks.export", *arguments)
         assert done.returncode == 2 and words in done.stderr and len(done.stderr.splitlines()) == 1
         assert not output.exists()
+
+
+def test_the_mean_of_two_base_networks_keeps_the_refiner_of_the_first(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    networks = [small_network(), small_network()]
+    for name, network in zip(("a", "b"), networks):
+        with torch.no_grad():
+            network.encoder.bn1.bias.fill_(0.25 if name == "a" else 0.75)
+            network.decoder.refine_OS1[0].weight.fill_(1.0 if name == "a" else 3.0)
+        write_checkpoint(tmp_path / f"{name}.pth", {"iter": 1, "state_dict": to_published(network.state_dict())})
+    output = tmp_path / "mean.pth"
+    assert export.main([str(tmp_path / "a.pth"), str(output), "--mean-with", str(tmp_path / "b.pth")]) == 0
+    mean = network_from_checkpoint(output)
+    assert torch.all(mean.encoder.bn1.bias == 0.5)
+    assert torch.all(mean.decoder.refine_OS1[0].weight == 2.0)
+    expected = networks[0].refiner.state_dict()
+    for key, tensor in mean.refiner.state_dict().items():
+        torch.testing.assert_close(tensor, expected[key].half().float() if tensor.ndim > 1 else expected[key])
