@@ -37,8 +37,8 @@ def test_the_file_is_small_and_holds_weights_only() -> None:
 
 def test_the_recipe_beside_it_is_what_it_was_trained_with() -> None:
     trained = read_checkpoint(SHIPPED)["config"]
-    recipe = to_plain(load_config(ROOT / "config" / "instmatt-s" / "5-refiner.toml"))
-    places = ("people", "backgrounds", "pretrain", "pretrain_refiner")  # of one machine
+    recipe = to_plain(load_config(ROOT / "config" / "instmatt-s" / "6-hair.toml"))
+    places = ("people", "backgrounds", "photos", "pretrain", "pretrain_refiner")  # of one machine
     for section in ("model", "train", "data"):
         for key, value in trained[section].items():
             if key not in (*places, "val_images") and f"{section}.{key}" not in GONE:  # there was no validation

@@ -271,7 +271,7 @@ def _bad_inputs(tmp_path: Path) -> dict[str, tuple[list[object], str]]:
         ),
         "other size": (
             ["--people", _people(tmp_path / "c", alpha=np.full((10, 20), 255, np.uint8)), "--backgrounds", scenes],
-            "20x10",
+            "20×10",
         ),
         "cut short": (
             [
