@@ -8,7 +8,7 @@ from networks import InstMatt
 from networks.checkpoint import network_from_checkpoint
 from networks.predictor import SHIPPED, Predictor
 
-dependencies = ["torch", "cv2", "numpy", "toml", "tqdm"]
+dependencies = ["torch", "cv2", "numpy", "PIL", "tqdm"]
 
 
 def instmatt_s(**options: Any) -> Predictor:

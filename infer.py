@@ -59,9 +59,7 @@ def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) 
     def work(record: InferenceRecord, loaded: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         needs, free = bytes_needed(loaded[0].shape, len(loaded[1])), free_memory(torch.device("cpu"))
         with one_of_many(record.image, needs=lambda: needs, remedy="make it smaller or lower --max-side"):
-            if (
-                free is not None and 0.8 * (needs - BYTES) > free
-            ):  # native code may crash, or be killed, where this ends
+            if free is not None and 0.8 * (needs - BYTES) > free:  # native code may crash, or be killed, where it ends
                 raise MemoryError
             return loaded[0], predictor(*loaded)
 

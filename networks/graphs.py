@@ -16,11 +16,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from misc.errors import InputError
 from misc.files import write_bytes
-from networks.decoder import to_alpha
 from networks.fold import fold
 from networks.instmatt import InstMatt, normalise
 from networks.layers import scaled
@@ -95,7 +93,7 @@ class RefinerWindow(nn.Module):
         return torch.rand(1, 3, SIDE, SIDE), torch.rand(2, 3, SIDE, SIDE), torch.rand(2, self.features, SIDE, SIDE)
 
     def forward(self, image: Tensor, tri_mattes: Tensor, feature: Tensor) -> Tensor:
-        """Merges [Σr/(K − 1) − Σt + 2t, Σt + r − t, mean b, image], as in the paper (section 3.3).
+        """The exchange of ``MultiInstanceRefiner``, all instances at once, since K is not known.
 
         Args:
             image: (1, 3, h, w), RGB in [0, 1].
@@ -108,13 +106,11 @@ class RefinerWindow(nn.Module):
         weighted = [feature * tri_mattes[:, channel : channel + 1] for channel in range(3)]
         t, r, b = self.refiner.split(torch.cat(weighted, dim=1)).chunk(3, dim=1)
         others = (torch.ones_like(tri_mattes[:, :1, :1, :1]).sum(dim=0, keepdim=True) - 1).clamp(min=1)  # K − 1
-        all_targets, all_references = t.sum(dim=0, keepdim=True), r.sum(dim=0, keepdim=True)
-        pixels = normalise(image)
-        common = [all_references / others - all_targets, all_targets, b.mean(dim=0, keepdim=True), pixels]
-        first, activation, second = self.refiner.merge
-        assert isinstance(first, nn.Conv2d)
-        own = F.conv2d(torch.cat([2 * t, r - t], dim=1), first.weight[:, : 2 * t.shape[1]], padding=1)
-        return to_alpha(self.refiner.head(second(activation(own + first(torch.cat(common, dim=1))))))
+        targets, references = t.sum(dim=0, keepdim=True), r.sum(dim=0, keepdim=True)
+        background = b.mean(dim=0, keepdim=True)
+        return self.refiner.merged(
+            t, r, self.refiner.common(targets, references, background, normalise(image), others=others)
+        )
 
 
 def need(package: str, *, wanted_by: str) -> None:

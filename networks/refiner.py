@@ -162,22 +162,37 @@ class MultiInstanceRefiner(nn.Module):
         terms = tuple(zip(*(self._weighted(*pair) for pair in zip(mattes, feature))))
         targets, references, _ = terms
         all_targets, all_references, all_backgrounds = (reduce(torch.add, each) for each in terms)
-        shared = [
-            all_references / max(count - 1, 1) - all_targets,
-            all_targets,
-            all_backgrounds / count,
-            image.to(all_targets.dtype),
-        ]
+        common = self.common(
+            all_targets, all_references, all_backgrounds / count, image.to(all_targets.dtype), others=max(count - 1, 1)
+        )
+        numbers = range(count) if wanted is None else wanted
+        refined = [self.merged(targets[n], references[n], common) for n in numbers]
+        return torch.cat(refined) if refined else tri_mattes[:0].float()
+
+    def common(
+        self, targets: Tensor, references: Tensor, background: Tensor, image: Tensor, *, others: int | Tensor
+    ) -> Tensor:
+        """What all instances share of the first layer of ``merge``.
+
+        Args:
+            targets: (1, 16w, h, w), Σt.
+            references: Σr.
+            background: mean b.
+            image: (1, 3, h, w), normalised.
+            others: K − 1, at least 1.
+
+        Returns:
+            (1, 32w, h, w).
+        """
+        return self.merge[0](torch.cat([references / others - targets, targets, background, image], dim=1))
+
+    def merged(self, target: Tensor, reference: Tensor, common: Tensor) -> Tensor:
+        """Tri-mattes (N, 3, h, w) in [0, 1] of instances with t and r, (N, 16w, h, w), and what all share."""
         first, activation, second = self.merge
         assert isinstance(first, nn.Conv2d)
-        common = first(torch.cat(shared, dim=1))
-        own_weight = first.weight[:, : 2 * all_targets.shape[1]]
-        refined = []
-        for n in range(count) if wanted is None else wanted:
-            own = torch.cat([2 * targets[n], references[n] - targets[n]], dim=1)
-            x = F.conv2d(own, own_weight, padding=1).add_(common)
-            refined.append(to_alpha(self.head(second(activation(x)))))
-        return torch.cat(refined) if refined else tri_mattes[:0].float()
+        own = torch.cat([2 * target, reference - target], dim=1)
+        x = F.conv2d(own, first.weight[:, : own.shape[1]], padding=1).add_(common)
+        return to_alpha(self.head(second(activation(x))))
 
     def _weighted(self, matte: Tensor, feature: Tensor) -> list[Tensor]:
         """t, r and b of one instance, (1, 16w, h, w) each, of its (3, h, w) and (32w, h, w)."""

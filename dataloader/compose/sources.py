@@ -44,15 +44,10 @@ def find_people(folders: Sequence[str | Path], *, identity: str | None = None) -
     pattern = _compile(identity)
     people = []
     for folder in map(Path, folders):
-        colors = _files(folder / "fg" if (folder / "fg").is_dir() else folder, "cut-outs")
-        alphas = (
-            {path.stem: path for path in _files(folder / "alpha", "alphas")} if colors[0].parent != folder else None
-        )
-        for color in colors:
-            alpha = None if alphas is None else alphas.get(color.stem)
-            if alphas is not None and alpha is None:
-                raise InputError(f"{color}: no alpha of the same name in {folder / 'alpha'}; add {color.stem}.png")
-            people.append(Person(color, alpha, _identity(color, pattern)))
+        if (folder / "fg").is_dir():
+            people += _paired(folder, "fg", "cut-outs", pattern)
+        else:
+            people += [Person(color, None, _identity(color, pattern)) for color in _files(folder, "cut-outs")]
     return people
 
 
@@ -68,14 +63,7 @@ def find_photographs(folders: Sequence[str | Path], *, identity: str | None = No
         InputError: an empty folder, a photograph without alpha, or no valid expression.
     """
     pattern = _compile(identity)
-    found = []
-    for folder in map(Path, folders):
-        alphas = {path.stem: path for path in _files(folder / "alpha", "alphas")}
-        for photo in _files(folder / "photo", "photographs"):
-            if photo.stem not in alphas:
-                raise InputError(f"{photo}: no alpha of the same name in {folder / 'alpha'}; add {photo.stem}.png")
-            found.append(Person(photo, alphas[photo.stem], _identity(photo, pattern)))
-    return found
+    return [person for folder in map(Path, folders) for person in _paired(folder, "photo", "photographs", pattern)]
 
 
 def find_backgrounds(folders: Sequence[str | Path]) -> list[Path]:
@@ -184,6 +172,16 @@ def label(path: Path) -> str:
 def _test_names(names: set[str], fraction: float) -> set[str]:
     ordered = sorted(names, key=lambda name: (zlib.crc32(name.encode()), name))
     return set(ordered[: max(1, round(fraction * len(ordered)))])
+
+
+def _paired(folder: Path, colors: str, what: str, pattern: re.Pattern[str] | None) -> list[Person]:
+    """The files of a folder below ``folder``, each with the alpha of the same stem."""
+    files = _files(folder / colors, what)
+    alphas = {path.stem: path for path in _files(folder / "alpha", "alphas")}
+    for color in files:
+        if color.stem not in alphas:
+            raise InputError(f"{color}: no alpha of the same name in {folder / 'alpha'}; add {color.stem}.png")
+    return [Person(color, alphas[color.stem], _identity(color, pattern)) for color in files]
 
 
 def _identity(path: Path, pattern: re.Pattern[str] | None) -> str:
