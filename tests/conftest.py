@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from networks import InstMatt
 from networks.checkpoint import to_published, write_checkpoint
 from tests import launch
 from tests.golden import golden_state
 from tests.launch import SAMPLE
+from tests.scenes import small_network
 
 
 @pytest.fixture(scope="session")
@@ -37,17 +37,6 @@ def golden_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[in
         return file
 
     return path
-
-
-def small_network(*, refiner: bool = True, seed: int = 0) -> InstMatt:
-    """A network of an eighth of the width whose heads are scaled so that its mattes are not all grey."""
-    torch.manual_seed(seed)
-    network = InstMatt(width=0.125, refiner=refiner)
-    with torch.no_grad():
-        for head in (network.decoder.refine_OS1, network.decoder.refine_OS4, network.decoder.refine_OS8):
-            head[3].weight.mul_(8)
-            head[3].bias.copy_(torch.tensor([-0.5, -0.5, 0.5]))
-    return network
 
 
 @pytest.fixture(scope="session")

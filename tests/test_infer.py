@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -16,6 +15,7 @@ from misc.errors import InputError
 from misc.images import read_image, read_mask, to_uint8, write_image
 from networks.checkpoint import write_checkpoint
 from tests.golden import GOLDEN
+from tests.scenes import boxes, photograph
 
 INPUTS = GOLDEN / "inference"
 Run = Callable[..., object]
@@ -66,10 +66,7 @@ def test_published_command_line_with_filelists(small_checkpoint: Path, tmp_path:
 
 @pytest.mark.parametrize("roi", [False, True])
 def test_flip_is_the_mean_with_the_mirror_image(small_checkpoint: Path, roi: bool) -> None:
-    rng = np.random.default_rng(1)
-    image = cv2.GaussianBlur(rng.integers(0, 256, (96, 224, 3), dtype=np.uint8), (0, 0), 3)
-    masks = np.zeros((2, 96, 224), np.uint8)
-    masks[0, 20:80, 20:90] = masks[1, 30:96, 100:200] = 255
+    image, masks = photograph(96, 224), boxes(96, 224, (20, 80, 20, 90), (30, 96, 100, 200))
 
     def mirrored(array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(np.flip(array, axis=2 if array is masks else 1))
@@ -191,12 +188,7 @@ def test_bad_input_is_one_line_and_status_2(kind: str, small_checkpoint: Path, t
 
 
 def test_predictor_restores_sizes_and_order(small_checkpoint: Path) -> None:
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (150, 211, 3), dtype=np.uint8)
-    image = cv2.GaussianBlur(image, (0, 0), 5)
-    masks = np.zeros((2, 150, 211), bool)
-    masks[0, 20:120, 10:90] = True
-    masks[1, 30:140, 100:200] = True
+    image, masks = photograph(150, 211, blur=5), boxes(150, 211, (20, 120, 10, 90), (30, 140, 100, 200)) > 0
     predictor = Predictor(small_checkpoint, device="cpu", max_side=128, refine_iterations=0)
     mattes = predictor(image, masks)
     assert mattes.shape == masks.shape

@@ -21,19 +21,16 @@ from misc.images import read_image, read_mask, read_rgba, write_image
 from misc.overlap import overlapped
 from networks.checkpoint import network_from_checkpoint
 from tests.launch import run, start, torchrun, wait_until
+from tests.scenes import boxes, photograph
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Seven photographs of two people each: <folder>/images, <folder>/masks."""
     folder = tmp_path_factory.mktemp("photographs")
-    rng = np.random.default_rng(0)
     for number in range(7):
-        image = cv2.resize(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), (120, 90), interpolation=cv2.INTER_CUBIC)
-        write_image(folder / "images" / f"{number}.png", image)
-        for person in range(2):
-            mask = np.zeros((90, 120), np.uint8)
-            mask[20:80, 10 + 55 * person : 50 + 55 * person] = 255
+        write_image(folder / "images" / f"{number}.png", photograph(90, 120, seed=number, blur=6))
+        for person, mask in enumerate(boxes(90, 120, (20, 80, 10, 50), (20, 80, 65, 105))):
             write_image(folder / "masks" / str(number) / f"0{person}.png", mask)
     return folder
 

@@ -21,10 +21,10 @@ from misc.filelists import InferenceRecord, read_filelist, write_filelist
 from misc.images import read_mask, write_image
 from misc.outputs import Outputs
 from tests.launch import ROOT, run, start
+from tests.scenes import boxes, photograph
 
-PHOTO = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
-MASK = np.zeros((40, 56), np.uint8)
-MASK[8:32, 10:40] = 255
+PHOTO = photograph(40, 56)
+MASK = boxes(40, 56, (8, 32, 10, 40))[0]
 
 
 def make(folder: Path, *names: str, suffix: str = ".jpg") -> Path:

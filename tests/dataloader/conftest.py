@@ -12,6 +12,7 @@ from config import Data
 from dataloader.transforms import Scene
 from misc.filelists import write_filelist
 from misc.images import write_image
+from tests.launch import SAMPLE
 
 
 def _colors(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -74,5 +75,18 @@ def make_data(tmp_path: Path) -> Callable[..., Data]:
             write_filelist(tmp_path / f"{key}.txt", paths)
         named = {f"train_{key}": str(tmp_path / f"{key}.txt") for key in lists}
         return Data(**{**named, "crop_size": 64, "trimap_kernel": 8, "mask_kernel": 8, **values})
+
+    return make
+
+
+@pytest.fixture
+def data() -> Callable[..., Data]:
+    """The section [data] of composing small scenes from the sample, with more keys."""
+
+    def make(**values: object) -> Data:
+        small: dict[str, object] = {"epoch_images": 4, "compose_size": 160, "crop_size": 64, "people_max": 3}
+        kernels = {"trimap_kernel": 8, "mask_kernel": 8}
+        folders = {key: [str(SAMPLE / key)] for key in ("people", "backgrounds")}
+        return Data(source="compose", **{**small, **kernels, **folders, **values})
 
     return make

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from config import Data, dump_config, load_config
+from config import dump_config, load_config
 from dataloader.batch import collate
 from dataloader.compose.sources import find_people, label, split_sources
 from dataloader.dataset import build_train_dataset, select_each, select_subset
@@ -19,17 +18,6 @@ from dataloader.synthesize import synthesize
 from misc.errors import InputError
 from misc.images import write_image
 from tests.launch import SAMPLE
-
-
-@pytest.fixture
-def data() -> Callable[..., Data]:
-    def make(**values: object) -> Data:
-        small: dict[str, object] = {"epoch_images": 4, "compose_size": 160, "crop_size": 64, "people_max": 3}
-        kernels = {"trimap_kernel": 8, "mask_kernel": 8}
-        folders = {key: [str(SAMPLE / key)] for key in ("people", "backgrounds")}
-        return Data(source="compose", **{**small, **kernels, **folders, **values})
-
-    return make
 
 
 def same(a, b) -> bool:

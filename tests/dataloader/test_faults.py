@@ -9,11 +9,11 @@ import pytest
 from dataloader.dataset import select_subset, training_transforms
 from dataloader.faults import MaskFaults, as_grid, as_polygon, erase_part, paste_piece
 from dataloader.transforms import Scene
-from tests.dataloader.test_composed_scenes import data  # noqa: F401
+from tests import scenes
 
 
-def disc(radius: int = 60, at: tuple[int, int] = (100, 100), side: int = 220) -> np.ndarray:
-    return cv2.circle(np.zeros((side, side), np.uint8), at, radius, 1, -1)
+def disc(radius: int, at: tuple[int, int] = (100, 100)) -> np.ndarray:
+    return scenes.disc(radius, at=at, side=220)
 
 
 def scene(*masks: np.ndarray) -> Scene:
@@ -27,7 +27,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_an_erased_part_is_one_ellipse_of_the_mask():
-    mask = disc()
+    mask = disc(60)
     for seed in range(20):
         lost = mask - erase_part(mask, np.random.default_rng(seed))
         assert set(np.unique(lost)) <= {0, 1}
@@ -36,7 +36,7 @@ def test_an_erased_part_is_one_ellipse_of_the_mask():
 
 
 def test_a_pasted_piece_lies_at_the_contour_and_comes_from_a_mask():
-    mask, other = disc(), disc(20, (190, 30))
+    mask, other = disc(60), disc(20, at=(190, 30))
     gained = [paste_piece(mask, source, np.random.default_rng(s)) - mask for s in range(20) for source in (mask, other)]
     assert sum(piece.any() for piece in gained) > 30
     near = cv2.dilate(mask, np.ones((61, 61), np.uint8))
@@ -44,7 +44,7 @@ def test_a_pasted_piece_lies_at_the_contour_and_comes_from_a_mask():
 
 
 def test_a_polygon_has_few_corners_and_keeps_holes():
-    mask = disc() - disc(25)
+    mask = disc(60) - disc(25)
     polygon = as_polygon(mask, 4.0)
     assert 0.85 < iou(mask, polygon) < 0.999
     assert not polygon[100, 100]
@@ -61,7 +61,7 @@ def test_a_grid_rounds_what_is_smaller_than_its_cells():
 
 
 def test_faults_leave_alphas_and_most_of_each_mask():
-    masks = [disc(), disc(30, (180, 180)), np.zeros((220, 220), np.uint8), disc(2, (10, 10))]
+    masks = [disc(60), disc(30, at=(180, 180)), np.zeros((220, 220), np.uint8), disc(2, at=(10, 10))]
     always = MaskFaults(erase=1, paste=1, polygon=1, coarse=1)
     for seed in range(30):
         before = scene(*masks)
@@ -79,12 +79,12 @@ def test_faults_leave_alphas_and_most_of_each_mask():
 def test_each_probability_is_that_of_its_own_fault(key):
     fault = MaskFaults(**{key: 0.5})
     changed = sum(
-        not np.array_equal(fault(scene(disc()), np.random.default_rng(seed)).masks[0], disc()) for seed in range(60)
+        not np.array_equal(fault(scene(disc(60)), np.random.default_rng(seed)).masks[0], disc(60)) for seed in range(60)
     )
     assert 15 < changed < 45
 
 
-def test_faults_are_drawn_where_asked_for_alone(data):  # noqa: F811
+def test_faults_are_drawn_where_asked_for_alone(data):
     assert not any(isinstance(t, MaskFaults) for t in training_transforms(data(), select=select_subset))
     found = [
         t for t in training_transforms(data(mask_polygon_prob=0.3), select=select_subset) if isinstance(t, MaskFaults)

@@ -7,6 +7,7 @@ import pytest
 
 from dataloader.batch import Sample
 from dataloader.noise import ColorCast, CutMask, MaskNoise, RealWorldNoise, mask_from_alpha
+from tests.scenes import disc
 
 
 def a_sample(seed=0, *, count=2, side=64) -> Sample:
@@ -29,11 +30,6 @@ def copy_of(sample: Sample) -> Sample:
     )
 
 
-def disc(radius=20.0, side=96):
-    y, x = np.mgrid[:side, :side] - side / 2
-    return (np.hypot(x, y) < radius).astype(np.uint8)
-
-
 # ------------------------------------------------------------------------------------------------------------ masks
 
 
@@ -50,7 +46,7 @@ def test_mask_noise_stays_within_its_ellipse():
 
 def test_mask_noise_grows_with_large_photographs_and_with_the_warp():
     def spread(**sizes):
-        return max(int(MaskNoise(10)(disc(), np.random.default_rng(s), **sizes).sum()) for s in range(60))
+        return max(int(MaskNoise(10)(disc(20), np.random.default_rng(s), **sizes).sum()) for s in range(60))
 
     assert spread(shorter_side=500) == spread(shorter_side=2048)
     assert spread(shorter_side=4096) > spread(shorter_side=2048)
@@ -60,11 +56,11 @@ def test_mask_noise_grows_with_large_photographs_and_with_the_warp():
 
 
 def test_mask_noise_leaves_its_input_and_empty_masks_alone():
-    mask = disc()
+    mask = disc(20)
     for seed in range(10):
         MaskNoise(10)(mask, np.random.default_rng(seed), shorter_side=500)
         assert not MaskNoise(10)(np.zeros_like(mask), np.random.default_rng(seed), shorter_side=500).any()
-    np.testing.assert_array_equal(mask, disc())
+    np.testing.assert_array_equal(mask, disc(20))
 
 
 def test_mask_from_alpha_is_never_empty_for_a_visible_person():

@@ -10,7 +10,7 @@ import pytest
 
 from misc.demo import page
 from networks.checkpoint import to_published, write_checkpoint
-from tests.conftest import small_network
+from tests.scenes import small_network
 
 TABLE = {"input masks": {"MAD": 55.0, "RQ": 98.0}, "InstMatt-S": {"MAD": 76.0, "RQ": 97.0}}
 

@@ -12,8 +12,9 @@ import pytest
 from misc.errors import InputError, RunError, run_script
 from misc.files import atomic_path, write_text
 from misc.images import read_alpha, read_image, read_mask, read_rgba, write_image
+from tests.scenes import photograph
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+PICTURE = photograph(40, 50, blur=1)
 
 
 def test_colours_come_back_in_order(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from misc.filelists import InferenceRecord
 from misc.images import read_image, read_rgba
 from misc.outputs import Outputs
-from tests.misc.test_pictures import wide_profile
+from tests.scenes import wide_profile
 
 PERSON = np.array([200, 60, 40], np.uint8)
 

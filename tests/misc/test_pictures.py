@@ -16,10 +16,10 @@ from PIL import Image, ImageCms, PngImagePlugin
 from misc import pictures
 from misc.errors import InputError
 from misc.images import profile_of, read_alpha, read_image, read_mask, read_rgba, to_srgb, write_image
+from tests.scenes import boxes, photograph, wide_profile
 
-PHOTO = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8), (0, 0), 3)
-SHAPE = np.zeros((48, 64), np.uint8)
-SHAPE[10:40, 20:44] = 255
+PHOTO = photograph(48, 64)
+SHAPE = boxes(48, 64, (10, 40, 20, 44))[0]
 
 
 def exif_of(orientation: int) -> bytes:
@@ -235,18 +235,6 @@ def test_long_captions_are_no_fault(tmp_path: Path) -> None:
 
 
 # -------------------------------------------------------------------------------------------------------- colour spaces
-
-
-def wide_profile() -> bytes:
-    """An RGB profile that is not sRGB: its red and green primaries exchanged, in the XYZ tags of an sRGB profile."""
-    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    places = {}
-    for number in range(struct.unpack_from(">I", data, 128)[0]):
-        name, place, size = struct.unpack_from(">4sII", data, 132 + 12 * number)
-        places[name] = place, size
-    red, green = (slice(places[name][0], sum(places[name])) for name in (b"rXYZ", b"gXYZ"))
-    data[red], data[green] = data[green], data[red]
-    return bytes(data).replace("sRGB".encode("utf-16-be"), "Wide".encode("utf-16-be"))
 
 
 def test_profiles_are_kept_and_converted(tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ from PIL import Image
 from misc.errors import InputError
 from misc.filelists import InferenceRecord, load_record
 from misc.images import read_alpha, read_mask, write_image
+from tests.scenes import boxes, photograph
 
-SHAPE = np.zeros((48, 64), bool)
-SHAPE[10:40, 20:44] = True
-SOFT = cv2.GaussianBlur(np.where(SHAPE, 255, 0).astype(np.uint8), (0, 0), 2)
-BINARY = np.where(SHAPE, 255, 0).astype(np.uint8)
+BINARY = boxes(48, 64, (10, 40, 20, 44))[0]
+SHAPE = BINARY > 0
+SOFT = cv2.GaussianBlur(BINARY, (0, 0), 2)
 WHITE = np.full((48, 64, 3), 255, np.uint8)
 RIGHT = (np.arange(64) > 30)[None, :, None] & np.ones((48, 1, 1), bool)
-PHOTO = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8), (0, 0), 2)
+PHOTO = photograph(48, 64, blur=2)
 DAVIS = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128]
 
 

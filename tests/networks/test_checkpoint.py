@@ -16,7 +16,7 @@ from networks.checkpoint import (
     to_published,
     write_checkpoint,
 )
-from tests.conftest import small_network
+from tests.scenes import small_network
 
 
 def test_network_is_rebuilt_from_the_file_alone(small_checkpoint: Path) -> None:

@@ -14,7 +14,7 @@ from networks import export
 from networks.checkpoint import network_from_checkpoint, read_checkpoint, to_published, write_checkpoint
 from networks.instmatt import InstMatt
 from networks.settings import Settings
-from tests.conftest import small_network
+from tests.scenes import boxes, photograph, small_network
 
 
 def test_the_small_file_gives_the_same_mattes_and_knows_its_settings(run: Callable, tmp_path: Path) -> None:
@@ -43,10 +43,7 @@ def test_the_small_file_gives_the_same_mattes_and_knows_its_settings(run: Callab
     assert exported["state_dict"].keys() == state.keys()
     assert "somebody" not in repr(exported["config"])
     assert exported["config"]["data"] == {"people": ["people"], "train_alpha": "", "crop_size": 96}
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
-    masks = np.zeros((2, 96, 96), np.uint8)
-    masks[0, 20:70, 10:50], masks[1, 30:90, 50:90] = 255, 255
+    image, masks = photograph(96, 96), boxes(96, 96, (20, 70, 10, 50), (30, 90, 50, 90))
     ours, theirs = (
         Predictor(path, device="cpu", refine_share=1, drop_far=False, scale="photograph", detail=False)(image, masks)
         for path in (small, big)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
@@ -16,43 +16,11 @@ from networks import InstMatt, inference
 from networks.checkpoint import network_from_checkpoint
 from networks.fold import fold
 from networks.inference import mattes
-from networks.instmatt import normalise
 from networks.layers import fold_norm_behind_relu
 from networks.settings import Settings
-from tests.conftest import small_network
+from tests.scenes import lively, side_by_side, small_network
 
 GREY = 1 / 255
-
-
-def lively(network: InstMatt) -> InstMatt:
-    """Norms with statistics, scales of both signs and shifts, so that folding them wrongly shows."""
-    rng = torch.Generator().manual_seed(5)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None and module.running_var is not None
-            with torch.no_grad():
-                module.running_mean.normal_(0, 0.1, generator=rng)
-                module.running_var.uniform_(0.5, 1.5, generator=rng)
-                module.weight.uniform_(-0.3, 1.2, generator=rng)
-                module.bias.normal_(0, 0.1, generator=rng)
-    with torch.no_grad():  # saturated enough that the full-resolution end is needed in some places and not in others
-        for head in (network.decoder.refine_OS8, network.decoder.refine_OS4, network.decoder.refine_OS1):
-            head[3].weight.mul_(12)
-        assert network.refiner is not None
-        network.refiner.head.weight.mul_(8)
-    return network.eval()
-
-
-def scene(height: int, width: int, people: int) -> tuple[Tensor, Tensor]:
-    """A smooth picture and the tri-masks of people side by side."""
-    rng = torch.Generator().manual_seed(height)
-    noise = torch.rand(1, 3, height // 16, width // 16, generator=rng)
-    image = normalise(F.interpolate(noise, size=(height, width), mode="bilinear")[0])
-    masks = torch.zeros(people, height, width, dtype=torch.int8)
-    for k in range(people):
-        masks[k, height // 4 : height * 3 // 4, width * k // people + 5 : width * (k + 1) // people - 5] = 1
-    total = masks.sum(0)
-    return image, torch.stack([masks, total - masks, (1 - total).expand_as(masks)], 1).to(torch.int8)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +30,7 @@ def network() -> InstMatt:
 
 @torch.inference_mode()
 def test_forward_is_the_same(network: InstMatt) -> None:
-    image, guidance = scene(96, 128, 2)
+    image, guidance = side_by_side(2, 96, 128)
     image = image.expand(2, -1, -1, -1)
     plain, folded = network(image, guidance.float()), fold(network)(image, guidance)
     for expected, found in zip(plain, folded):
@@ -72,7 +40,7 @@ def test_forward_is_the_same(network: InstMatt) -> None:
 @torch.inference_mode()
 def test_full_width_forward_is_the_same(golden_checkpoints: Callable[[int], Path]) -> None:
     network = network_from_checkpoint(golden_checkpoints(4))
-    image, guidance = scene(64, 96, 1)
+    image, guidance = side_by_side(1, 64, 96)
     for expected, found in zip(network(image[None], guidance.float()), fold(network)(image, guidance)):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
@@ -91,7 +59,7 @@ def test_folding_leaves_the_network_alone_and_is_left_alone_by_it(network: InstM
     folded = fold(network)
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    image, guidance = scene(64, 64, 1)
+    image, guidance = side_by_side(1, 64, 64)
     with torch.inference_mode():
         expected = folded(image, guidance).os1.clone()
     with torch.no_grad():
@@ -121,7 +89,7 @@ def test_norm_after_relu(sign: int) -> None:
 
 @pytest.mark.parametrize(("height", "width", "people", "batch"), [(160, 256, 3, 2), (416, 448, 2, 1), (64, 96, 1, 1)])
 def test_parts_give_the_whole(network: InstMatt, height: int, width: int, people: int, batch: int) -> None:
-    image, guidance = scene(height, width, people)
+    image, guidance = side_by_side(people, height, width)
     plain = mattes(network, image, guidance, everywhere=True)
     with torch.inference_mode():
         region = network.fuse(network(image.expand(people, -1, -1, -1), guidance.float())).region_os1
@@ -138,7 +106,7 @@ def test_parts_give_the_whole(network: InstMatt, height: int, width: int, people
 
 
 def test_a_share_of_the_refined_matte(network: InstMatt) -> None:
-    image, guidance = scene(416, 448, 2)
+    image, guidance = side_by_side(2, 416, 448)
     refined, stage1 = mattes(network, image, guidance, everywhere=True)
     quarter = Settings(refine_share=0.25)
     for everywhere in (True, False):
@@ -148,7 +116,7 @@ def test_a_share_of_the_refined_matte(network: InstMatt) -> None:
 
 
 def test_features_beyond_the_budget_are_computed_again(network: InstMatt, monkeypatch: pytest.MonkeyPatch) -> None:
-    image, guidance = scene(160, 256, 2)
+    image, guidance = side_by_side(2, 160, 256)
     folded = fold(network)
     expected = mattes(folded, image, guidance)[0]
     for budget in (0, 200_000):
@@ -157,7 +125,7 @@ def test_features_beyond_the_budget_are_computed_again(network: InstMatt, monkey
 
 
 def test_bf16_is_near(network: InstMatt) -> None:
-    image, guidance = scene(160, 256, 2)
+    image, guidance = side_by_side(2, 160, 256)
     plain = mattes(network, image, guidance, everywhere=True)[0]
     found = mattes(fold(network, dtype=torch.bfloat16), image, guidance)[0]
     assert found.dtype == torch.float32
@@ -165,7 +133,7 @@ def test_bf16_is_near(network: InstMatt) -> None:
 
 
 def test_crops_confine_each_person(network: InstMatt) -> None:
-    image, guidance = scene(160, 256, 2)
+    image, guidance = side_by_side(2, 160, 256)
     crops = [Box(0, 0, 160, 160), Box(32, 96, 160, 256)]
     alpha, stage1 = mattes(fold(network), image, guidance, crops=crops)
     first = Settings(refine_iterations=0)
@@ -180,7 +148,7 @@ def test_crops_confine_each_person(network: InstMatt) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_gpu_agrees(network: InstMatt) -> None:
-    image, guidance = scene(160, 256, 3)
+    image, guidance = side_by_side(3, 160, 256)
     plain = mattes(network, image, guidance, everywhere=True)[0]
     for dtype, limit in ((torch.float32, 0.1), (torch.float16, 0.5), (torch.bfloat16, 0.5)):
         folded = fold(network, dtype=dtype).cuda()

@@ -19,9 +19,9 @@ from networks.fold import fold
 from networks.graphs import OPSET, WEIGHTS
 from networks.instmatt import InstMatt, normalise
 from networks.predictor import SHIPPED, Predictor
-from tests.conftest import small_network
 from tests.golden import GOLDEN
 from tests.launch import ROOT, SAMPLE
+from tests.scenes import small_network
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

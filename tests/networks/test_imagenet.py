@@ -15,7 +15,7 @@ from networks import InstMatt
 from networks.checkpoint import to_published, write_checkpoint
 from networks.imagenet import load_imagenet_encoder
 from networks.layers import SpectralNorm
-from tests.conftest import small_network
+from tests.scenes import small_network
 
 
 def test_imagenet_stem_is_inflated_with_zeros(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from networks.inference import mattes
 from networks.instmatt import STRIDE
 from networks.progressive import dilate, fuse, unknown_region
 from networks.refiner import choose_windows, find_duplicates, refine
-from tests.conftest import small_network
+from tests.scenes import side_by_side, small_network
 
 
 @pytest.fixture
@@ -31,24 +31,13 @@ def network() -> InstMatt:
     return network.eval()
 
 
-def scene(count: int, height: int = 96, width: int = 128, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    rng = torch.Generator().manual_seed(seed)
-    image = torch.randn(3, height, width, generator=rng)
-    masks = torch.zeros(count, height, width)
-    for k in range(count):
-        left = k * width // count
-        masks[k, 10:80, left : left + width // count + 4] = 1
-    total = masks.sum(0)
-    return image, torch.stack([masks, total - masks, (1 - total).expand_as(masks)], dim=1)
-
-
 def test_full_width_has_the_published_size() -> None:
     network = InstMatt()
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(29.7e6, rel=0.01)
 
 
 def test_chunks_of_any_size_give_the_same_mattes(network: InstMatt) -> None:
-    image, guidance = scene(3)
+    image, guidance = side_by_side(3)
     one, _ = mattes(network, image, guidance, batch_size=1)
     all_at_once, _ = mattes(network, image, guidance, batch_size=3)
     torch.testing.assert_close(one, all_at_once, atol=1e-5, rtol=0)
@@ -56,7 +45,7 @@ def test_chunks_of_any_size_give_the_same_mattes(network: InstMatt) -> None:
 
 
 def test_order_of_instances_does_not_matter(network: InstMatt) -> None:
-    image, guidance = scene(3)
+    image, guidance = side_by_side(3)
     order = torch.tensor([2, 0, 1])
     straight, _ = mattes(network, image, guidance)
     shuffled, _ = mattes(network, image, guidance[order])
@@ -64,7 +53,7 @@ def test_order_of_instances_does_not_matter(network: InstMatt) -> None:
 
 
 def test_refinement_changes_only_the_undecided_region(network: InstMatt) -> None:
-    image, guidance = scene(2)
+    image, guidance = side_by_side(2)
     refined, stage1 = mattes(network, image, guidance)
     with torch.inference_mode():
         region = network.fuse(network(image.expand(2, -1, -1, -1), guidance)).region_os1[:, 0]
@@ -73,7 +62,7 @@ def test_refinement_changes_only_the_undecided_region(network: InstMatt) -> None
 
 
 def test_guidance_decides_who_is_matted(network: InstMatt) -> None:
-    image, guidance = scene(2)
+    image, guidance = side_by_side(2)
     with torch.inference_mode():
         first, second = network(image.expand(2, -1, -1, -1), guidance).os1
     assert (first[0] - second[0]).abs().max() > 0.01
@@ -86,7 +75,7 @@ def test_every_parameter_gets_a_gradient(refiner: bool) -> None:
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.weight.fill_(1)
-    images, guidances = zip(*(scene(2, 64, 64, seed=seed) for seed in range(2)))
+    images, guidances = zip(*(side_by_side(2, 64, 64, seed=seed) for seed in range(2)))
     image = torch.stack(images).repeat_interleave(2, dim=0)
     out = network(image, torch.cat(guidances))
     loss = sum((t * torch.randn_like(t)).sum() for t in out[:3])
@@ -163,7 +152,7 @@ def test_the_same_person_twice_is_refined_once(network: InstMatt) -> None:
     assert not find_duplicates(many).any()
     many[8] = many[3]
     assert find_duplicates(many).tolist() == [False] * 8 + [True]
-    image, _ = scene(3, 64, 64)
+    image, _ = side_by_side(3, 64, 64)
     tri_mattes = torch.rand(3, 3, 64, 64) * 0.4
     tri_mattes[:, 0] = targets[:, :1].expand(-1, 64, -1)[..., :1]
     tri_mattes[2] = tri_mattes[0]

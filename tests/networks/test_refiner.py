@@ -15,7 +15,7 @@ from networks import refiner as refinement
 from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
 from networks.refiner import MultiInstanceRefiner, refine
 from networks.settings import Settings
-from tests.conftest import small_network
+from tests.scenes import small_network
 
 
 class Whole:

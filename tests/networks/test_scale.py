@@ -11,7 +11,7 @@ from misc.box import Box
 from misc.errors import InputError
 from networks.predictor import Predictor
 from networks.scale import LARGEST_CROP, MOST_ENLARGED, TARGET, Crop, at_most_one, plan_crops
-from tests.conftest import small_network
+from tests.scenes import small_network
 
 
 def masks_of(boxes: list[tuple[int, int, int, int]], *, size: tuple[int, int]) -> np.ndarray:

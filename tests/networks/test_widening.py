@@ -14,8 +14,7 @@ from networks import InstMatt
 from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
 from networks.inference import mattes
 from networks.widening import main, widened
-from tests.conftest import small_network
-from tests.networks.test_fold import lively, scene
+from tests.scenes import lively, side_by_side, small_network
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def narrow() -> InstMatt:
 def test_same_mattes(narrow: InstMatt) -> None:
     wide = widened(narrow, seed=3)
     assert wide.width == 2 * narrow.width
-    image, guidance = scene(96, 160, 2)
+    image, guidance = side_by_side(2, 96, 160)
     stacked, tri_mask = image.expand(2, -1, -1, -1), guidance.float()
     with torch.inference_mode():
         expected, found = narrow(stacked, tri_mask), wide(stacked, tri_mask)
@@ -36,7 +35,7 @@ def test_same_mattes(narrow: InstMatt) -> None:
 
 
 def test_copies_of_a_channel_learn_different_things(narrow: InstMatt) -> None:
-    image, guidance = scene(64, 96, 2)
+    image, guidance = side_by_side(2, 64, 96)
 
     def gradient(noise: float) -> Tensor:
         wide = widened(narrow, noise=noise).train()
@@ -63,7 +62,7 @@ def test_command_line(tmp_path: Path, narrow: InstMatt, run: Callable) -> None:
 
     done = run("-m", "networks.widening", given, output)
     assert done.returncode == 0 and "width 0.125 to 0.25" in done.stdout, done.stderr
-    image, guidance = scene(64, 96, 2)
+    image, guidance = side_by_side(2, 64, 96)
     wide = network_from_checkpoint(output)
     found = mattes(wide, image, guidance.float())[0]
     torch.testing.assert_close(found, mattes(narrow, image, guidance.float())[0], atol=5e-3, rtol=0)

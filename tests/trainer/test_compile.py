@@ -10,9 +10,8 @@ import torch
 
 import main
 from misc.errors import InputError
-from tests.conftest import small_network
 from tests.launch import ROOT
-from tests.trainer.test_tasks import batch_of, train_config
+from tests.scenes import batch_of, small_network, train_config
 from trainer.compiler import require_compiler
 from trainer.tasks import MutualGuidanceTask
 

@@ -8,7 +8,7 @@ import torch
 
 from config import load_config
 from networks.checkpoint import to_published, write_checkpoint
-from tests.conftest import small_network
+from tests.scenes import small_network
 from trainer.build import initial_weights
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 
-from config import load_config
 from dataloader.batch import MattingBatch
 from misc.seeding import sample_generators
 from networks import InstMatt
 from networks.progressive import FusedMatte
-from tests.conftest import small_network
+from tests.scenes import batch_of, small_network, train_config
 from trainer.stages import STAGES
 from trainer.tasks import MutualGuidanceTask, RefinementTask
 
@@ -21,41 +19,6 @@ from trainer.tasks import MutualGuidanceTask, RefinementTask
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)  # tiny layers: a second thread mostly waits, above all on a busy machine
-
-
-def batch_of(counts: list[int], size: int = 96, seed: int = 0) -> MattingBatch:
-    """Discs on noise: image b has counts[b] instances with soft edges."""
-    rng = torch.Generator().manual_seed(seed)
-    rows = torch.arange(size).float()
-    guidance, mattes, colors, images, index = [], [], [], [], []
-    for b, count in enumerate(counts):
-        centres = torch.rand(count, 2, generator=rng) * size
-        distance = ((rows[:, None] - centres[:, :1, None]) ** 2 + (rows - centres[:, 1:, None]) ** 2).sqrt()
-        alphas = ((size / 4 - distance) / 6 + 0.5).clamp(0, 1)
-        alphas = alphas / alphas.sum(0).clamp(min=1)
-        masks = (alphas > 0.5).float()
-        palette = torch.rand(count + 1, 3, 1, 1, generator=rng).expand(-1, -1, size, size)
-        rest = 1 - alphas.sum(0)
-        images.append((alphas[:, None] * palette[:count]).sum(0) + rest * palette[count])
-        for k in range(count):
-            others = alphas.sum(0) - alphas[k]
-            mattes.append(torch.stack([alphas[k], others, rest]))
-            total = masks.sum(0)
-            guidance.append(torch.stack([masks[k], total - masks[k], 1 - total]))
-            mixed = (alphas[:, None] * palette[:count]).sum(0) - alphas[k] * palette[k]
-            colors.append(torch.stack([palette[k], mixed / others.clamp(min=1e-6), palette[count]]))
-            index.append(b)
-    tri = torch.stack(mattes)
-    target = tri[:, :1]
-    trimap = torch.where(target == 0, 0.0, torch.where(target == 1, 1.0, 0.5))
-    names = [f"image{b}" for b in range(len(counts))]
-    return MattingBatch(
-        torch.stack(images), torch.stack(guidance), tri, torch.stack(colors), trimap, torch.tensor(index), names
-    )
-
-
-def train_config(*overrides: str) -> Any:
-    return load_config(None, ["train.refine_window=64", "train.warmup_step=0", *overrides]).train
 
 
 def steps(task: torch.nn.Module, batch: MattingBatch, count: int, rate: float = 3e-3) -> list[float]:

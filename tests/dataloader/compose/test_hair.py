@@ -13,30 +13,9 @@ from dataloader.compose.hair import KINDS, Growth, Style, _over, _splat, draw_st
 from dataloader.compose.layout import Placement
 from dataloader.compose.outlines import outlines
 from dataloader.compose.scalp import Scalp, find_scalp
+from tests.scenes import COAT, HAIR, figure
 
-HAIR, SKIN, COAT = (60, 40, 30), (220, 170, 150), (40, 90, 160)
 BACKGROUND = np.full((320, 400, 3), (90, 140, 60), np.uint8)
-
-
-def figure(*, long: bool = False, arm: bool = False, sleeve: tuple[int, int, int] = COAT) -> Cutout:
-    """A person of 200 x 260 pixels: head of radius 40 round (100, 60), hair on it, shoulders from row 115."""
-    color = np.full((260, 200, 3), COAT, np.uint8)
-    alpha = np.zeros((260, 200), np.float32)
-    cv2.ellipse(alpha, (100, 175), (70, 60), 0, 180, 360, 1.0, -1)
-    alpha[175:, 30:170] = 1
-    if arm:  # a raised arm, higher than the head
-        cv2.line(alpha, (160, 200), (180, 16), 1.0, 16)
-        cv2.line(color, (160, 200), (180, 16), sleeve, 20)
-    cv2.circle(alpha, (100, 60), 40, 1.0, -1)
-    alpha[60:125, 85:115] = 1
-    cv2.circle(color, (100, 60), 44, SKIN, -1)
-    cv2.ellipse(color, (100, 60), (44, 44), 0, 180, 360, HAIR, -1)
-    cv2.circle(color, (100, 70), 28, SKIN, -1)
-    if long:
-        for x in (66, 134):
-            cv2.rectangle(alpha, (x - 9, 50), (x + 9, 140), 1.0, -1)
-            cv2.rectangle(color, (x - 9, 50), (x + 9, 140), HAIR, -1)
-    return Cutout("figure", color, alpha)
 
 
 def scalp_of(person: Cutout) -> Scalp:

@@ -18,8 +18,8 @@ from dataloader.dataset import build_train_dataset, select_subset
 from dataloader.scenes import composed_scenes
 from misc.errors import InputError
 from misc.images import write_image
-from tests.dataloader.compose.test_hair import figure
 from tests.launch import SAMPLE
+from tests.scenes import figure
 
 PARAMS = ComposeParams(size=600, hair=1.0, min_area=0.01, max_iou=0.5)
 
