@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.layers import fold_norm, scaled
+from networks.layers import Normed, scaled
 
 
 def _branch(inputs: int, outputs: int, *, kernel: int, dilation: int = 1) -> nn.Conv2d:
@@ -14,8 +16,10 @@ def _branch(inputs: int, outputs: int, *, kernel: int, dilation: int = 1) -> nn.
     return nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False)
 
 
-class ASPP(nn.Module):
+class ASPP(Normed):
     """1×1, three dilated 3×3 (2, 4, 8) and a global branch, 256 × width channels each, joined by a 1×1 convolution."""
+
+    NORMS = MappingProxyType({**{f"aspp{number}": f"aspp{number}_bn" for number in range(1, 6)}, "conv2": "bn2"})
 
     def __init__(self, *, width: float = 1.0) -> None:
         super().__init__()
@@ -48,9 +52,3 @@ class ASPP(nn.Module):
         pooled = self.relu(self.aspp5_bn(self.aspp5(F.adaptive_avg_pool2d(x, 1))))
         branches.append(F.interpolate(pooled, size=x.shape[-2:], mode="nearest"))
         return self.relu(self.bn2(self.conv2(torch.cat(branches, dim=1))))
-
-    def fold(self) -> None:
-        """See ``networks.fold``."""
-        for number in (1, 2, 3, 4, 5):
-            fold_norm(self, f"aspp{number}", f"aspp{number}_bn")
-        fold_norm(self, "conv2", "bn2")

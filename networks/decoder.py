@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.layers import fold_norm, leaky_relu, scaled, sn_conv, sn_upconv
+from networks.layers import Normed, leaky_relu, scaled, sn_conv, sn_upconv
 
 
 class Coarse(NamedTuple):
@@ -49,8 +50,10 @@ class TriMattes(NamedTuple):
         )
 
 
-class UpBlock(nn.Module):
+class UpBlock(Normed):
     """The first block of a decoder layer: doubles the size, then changes the number of channels."""
+
+    NORMS = MappingProxyType({"conv1": "bn1", "conv2": "bn2", "upsample.1": "upsample.2"})
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -71,15 +74,15 @@ class UpBlock(nn.Module):
 
     def fold(self) -> None:
         """See ``networks.fold``. The 1×1 convolution goes first: the same values from a quarter of the work."""
-        fold_norm(self, "conv1", "bn1")
-        fold_norm(self, "conv2", "bn2")
-        fold_norm(self.upsample, "1", "2")
+        super().fold()
         enlarge, project, _ = self.upsample
         self.upsample = nn.Sequential(project, enlarge)
 
 
-class PlainBlock(nn.Module):
+class PlainBlock(Normed):
     """A residual block that keeps size and channels."""
+
+    NORMS = MappingProxyType({"conv1": "bn1", "conv2": "bn2"})
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -94,18 +97,15 @@ class PlainBlock(nn.Module):
         y = self.activation(self.bn1(self.conv1(x)))
         return self.activation(self.bn2(self.conv2(y)).add_(x))
 
-    def fold(self) -> None:
-        """See ``networks.fold``."""
-        fold_norm(self, "conv1", "bn1")
-        fold_norm(self, "conv2", "bn2")
-
 
 def _layer(inputs: int, outputs: int, *, blocks: int) -> nn.Sequential:
     return nn.Sequential(UpBlock(inputs, outputs), *(PlainBlock(outputs) for _ in range(blocks - 1)))
 
 
-class Head(nn.Sequential):
+class Head(nn.Sequential, Normed):
     """From a feature to the three logits of a tri-matte, see ``to_alpha``."""
+
+    NORMS = MappingProxyType({"0": "1"})
 
     def __init__(self, inputs: int, inner: int) -> None:
         super().__init__(
@@ -114,10 +114,6 @@ class Head(nn.Sequential):
             leaky_relu(),
             nn.Conv2d(inner, 3, 3, padding=1),
         )
-
-    def fold(self) -> None:
-        """See ``networks.fold``."""
-        fold_norm(self, "0", "1")
 
 
 def to_alpha(logits: Tensor, *, scale: int = 1) -> Tensor:
@@ -128,12 +124,14 @@ def to_alpha(logits: Tensor, *, scale: int = 1) -> Tensor:
     return (logits.tanh() + 1) / 2
 
 
-class Decoder(nn.Module):
+class Decoder(Normed):
     """``res_shortcut_decoder_22_3ch``.
 
     Args:
         width: scales every channel count.
     """
+
+    NORMS = MappingProxyType({"conv1": "bn1"})
 
     def __init__(self, *, width: float = 1.0) -> None:
         super().__init__()
@@ -166,7 +164,3 @@ class Decoder(nn.Module):
     def enlarge(self, half: Tensor) -> Tensor:
         """The last step up: (N, 32w, H/2, W/2) → (N, 32w, H, W)."""
         return self.activation(self.bn1(self.conv1(half)))
-
-    def fold(self) -> None:
-        """See ``networks.fold``."""
-        fold_norm(self, "conv1", "bn1")

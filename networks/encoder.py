@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import torch
 from torch import Tensor, nn
 
-from networks.layers import fold_norm, fold_norm_behind_relu, scaled, sn_conv
+from networks.layers import Normed, fold_norm_behind_relu, scaled, sn_conv
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Normed):
     """conv3×3, BN, ReLU, conv3×3, BN, plus the (pooled and projected) input, ReLU (ResNet-D, He et al. 2019)."""
+
+    NORMS = MappingProxyType({"conv1": "bn1", "conv2": "bn2", "downsample.1": "downsample.2"})
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
         super().__init__()
@@ -30,21 +34,16 @@ class ResidualBlock(nn.Module):
         x = self.relu(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(x)).add_(identity))
 
-    def fold(self) -> None:
-        """See ``networks.fold``."""
-        fold_norm(self, "conv1", "bn1")
-        fold_norm(self, "conv2", "bn2")
-        if self.downsample is not None:
-            fold_norm(self.downsample, "1", "2")
-
 
 def _stage(inputs: int, outputs: int, *, blocks: int, stride: int) -> nn.Sequential:
     first = ResidualBlock(inputs, outputs, stride=stride)
     return nn.Sequential(first, *(ResidualBlock(outputs, outputs) for _ in range(blocks - 1)))
 
 
-class Shortcut(nn.Sequential):
+class Shortcut(nn.Sequential, Normed):
     """Twice conv3×3, ReLU, BN: what the decoder adds at the same scale."""
+
+    NORMS = MappingProxyType({"0": "2", "3": "5"})
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(
@@ -58,11 +57,11 @@ class Shortcut(nn.Sequential):
 
     def fold(self) -> None:
         """See ``networks.fold``."""
-        fold_norm_behind_relu(self, 0)
-        fold_norm_behind_relu(self, 3)
+        for conv, norm in self.norms().items():
+            fold_norm_behind_relu(self, conv, norm)
 
 
-class Encoder(nn.Module):
+class Encoder(Normed):
     """``res_shortcut_encoder_29``: 6 input channels (photograph, tri-mask) to 512 × width at 1/32.
 
     Args:
@@ -70,6 +69,7 @@ class Encoder(nn.Module):
     """
 
     IN_CHANNELS = 6
+    NORMS = MappingProxyType({"conv1": "bn1", "conv2": "bn2", "conv3": "bn3"})
 
     def __init__(self, *, width: float = 1.0) -> None:
         super().__init__()
@@ -111,8 +111,3 @@ class Encoder(nn.Module):
             x = stage(x)
             skips.append(shortcut(x))
         return self.layer_bottleneck(x), skips
-
-    def fold(self) -> None:
-        """See ``networks.fold``."""
-        for number in (1, 2, 3):
-            fold_norm(self, f"conv{number}", f"bn{number}")

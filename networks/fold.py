@@ -3,7 +3,7 @@
 Both are linear once training is over, so a convolution and its norms are one convolution with a bias. A folded network
 is an ``InstMatt`` that computes what it was made from computes in evaluation mode, up to rounding (about 1e-5). Its
 tensors are in the channels-last layout, in which convolutions are fastest (transposed ones by a factor of four on a
-CPU). Modules with a method ``fold`` say which of their layers belong together.
+CPU). ``networks.layers.Normed`` says which layers belong together.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import copy
 import torch
 
 from networks.instmatt import InstMatt
+from networks.layers import Normed
 
 
 @torch.no_grad()
@@ -30,7 +31,6 @@ def fold(network: InstMatt, *, dtype: torch.dtype = torch.float32) -> InstMatt:
     """
     folded = copy.deepcopy(network).eval().requires_grad_(False)  # spectral norm takes a step when read in training
     for module in list(folded.modules()):
-        own = getattr(module, "fold", None)
-        if callable(own):
-            own()
+        if isinstance(module, Normed):
+            module.fold()
     return folded.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]

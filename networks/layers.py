@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -126,20 +130,38 @@ def _folded(conv: nn.Module, norm: nn.Module) -> tuple[nn.Module, Tensor, Tensor
     return new, scale.detach(), shift.detach()
 
 
-def fold_norm(module: nn.Module, conv: str, norm: str) -> None:
-    """Replace a convolution and the batch norm behind it, children of a module, by one convolution with a bias."""
-    folded, _, _ = _folded(getattr(module, conv), getattr(module, norm))
-    setattr(module, conv, folded)
-    setattr(module, norm, nn.Identity())
+class Normed(nn.Module):
+    """A module that says which of its convolutions a batch norm reads.
+
+    Attributes:
+        NORMS: names of convolutions below the module, and of the batch norm that reads each, directly or (in a module
+            that folds them itself) behind a ReLU.
+    """
+
+    NORMS: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+    def norms(self) -> dict[str, str]:
+        """``NORMS``, those that this module has."""
+        own = {name for name, _ in self.named_modules()}
+        return {conv: norm for conv, norm in self.NORMS.items() if conv in own}
+
+    def fold(self) -> None:
+        """Make each convolution and its batch norm one convolution with a bias, see ``networks.fold``."""
+        for conv, norm in self.norms().items():
+            folded, _, _ = _folded(self.get_submodule(conv), self.get_submodule(norm))
+            for name, layer in ((conv, folded), (norm, nn.Identity())):
+                parent, _, child = name.rpartition(".")
+                setattr(self.get_submodule(parent), child, layer)
 
 
-def fold_norm_behind_relu(sequence: nn.Sequential, first: int) -> None:
-    """Replace convolution, ReLU and batch norm, from number ``first`` on, by a convolution and a clamp per channel.
+def fold_norm_behind_relu(sequence: nn.Sequential, conv: str, norm: str) -> None:
+    """Replace convolution, ReLU and batch norm of a sequence by a convolution and a clamp per channel.
 
     With scale a and shift b of the norm, a·ReLU(z) + b is max(a·z + b, b) for positive a and min(a·z + b, b) for
     negative a. (Folding the norm into the following convolution would be wrong at the border, which is padded with 0.)
     """
-    folded, scale, shift = _folded(sequence[first], sequence[first + 2])
+    first, last = int(conv), int(norm)
+    folded, scale, shift = _folded(sequence[first], sequence[last])
     infinity = torch.full_like(shift, torch.inf)
     low, high = torch.where(scale >= 0, shift, -infinity), torch.where(scale <= 0, shift, infinity)
-    sequence[first], sequence[first + 1], sequence[first + 2] = folded, ClampChannels(low, high), nn.Identity()
+    sequence[first], sequence[first + 1], sequence[last] = folded, ClampChannels(low, high), nn.Identity()

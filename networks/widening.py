@@ -25,7 +25,7 @@ if not __package__:
 from misc.errors import InputError, run_script
 from networks.checkpoint import described_network, read_checkpoint, to_published, write_checkpoint
 from networks.instmatt import InstMatt
-from networks.layers import SpectralNorm
+from networks.layers import Normed, SpectralNorm
 
 POWER_ITERATIONS = 200
 
@@ -59,12 +59,14 @@ def widened(narrow: InstMatt, *, noise: float = 0.5, seed: int = 0) -> InstMatt:
             for key, tensor in layer.state_dict().items():
                 target = partner.state_dict()[key]
                 target.copy_(tensor if tensor.ndim == 0 else _copied(tensor, 0, len(target)))
-    for name, layer in layers.items():
-        if _normaliser(layer) is not None:
-            ratio = _sigma(layer) / _sigma(partners[name])
-            norm = partners[_norm_behind(layers, name)]
-            norm.running_mean.mul_(ratio)
-            norm.running_var.mul_(ratio**2)
+    for owner, partner in zip(narrow.modules(), wide.modules(), strict=True):
+        for conv, norm in owner.norms().items() if isinstance(owner, Normed) else ():
+            layer = owner.get_submodule(conv)
+            if _normaliser(layer) is not None:
+                ratio = _sigma(layer) / _sigma(partner.get_submodule(conv))
+                behind: Any = partner.get_submodule(norm)
+                behind.running_mean.mul_(ratio)
+                behind.running_var.mul_(ratio**2)
     return wide.eval()
 
 
@@ -114,15 +116,6 @@ def _sigma(layer: Any) -> Tensor:
     normaliser = _normaliser(layer)
     assert normaliser is not None
     return normaliser._u.dot(_matrix(layer).flatten(1).mv(normaliser._v))
-
-
-def _norm_behind(layers: dict[str, Any], name: str) -> str:
-    """The batch norm that reads a convolution: bn1 of conv1; in a sequence the next one."""
-    parent, _, last = name.rpartition(".")
-    if not last.isdigit():
-        return f"{parent}.{last.replace('conv', 'bn')}"
-    behind = (f"{parent}.{number}" for number in range(int(last) + 1, len(layers[parent])))
-    return next(other for other in behind if isinstance(layers[other], nn.BatchNorm2d))
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -81,7 +81,7 @@ def test_norm_after_relu(sign: int) -> None:
         expected = norm(F.relu(conv(x)))
         corner = norm(F.relu(conv(x[:, :, :1, :1])))
         folded = nn.Sequential(conv, nn.ReLU(), norm)
-        fold_norm_behind_relu(folded, 0)
+        fold_norm_behind_relu(folded, "0", "2")
         assert not any(isinstance(module, nn.BatchNorm2d) for module in folded)
         torch.testing.assert_close(folded(x), expected, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(folded(x[:, :, :1, :1]), corner, atol=1e-5, rtol=1e-5)
