@@ -1,14 +1,14 @@
 """What a step of each stage computes: network and criterion in one module, the unit that DDP wraps.
 
-A task maps a batch to ``{"loss": scalar, "terms": {name: scalar}, "pictures": {name: (N, C, H, W)}}``. Everything drawn
-at random comes from (seed, step, number of the sample in the joined batch of all processes and micro-batches), so a
-resumed run, one on other machines and one that splits its batch draw the same.
+A task maps a batch to a :class:`StepResult`. Everything drawn at random comes from (seed, step, number of the sample in
+the joined batch of all processes and micro-batches), so a resumed run, one on other machines and one that splits its
+batch draw the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,29 @@ from networks.refiner import MultiInstanceRefiner, choose_windows, disagreement,
 from trainer.losses import MattingLoss, soft_edge_weight
 
 SCALES = (("os1", 2), ("os4", 1), ("os8", 1))  # and their weight in the loss
+
+
+class StepResult(NamedTuple):
+    """What a task gives for one micro-batch of N instances. A tuple, in which DDP finds the loss.
+
+    Attributes:
+        loss: scalar, the sum of the terms.
+        terms: scalar of each term of the loss, weighted, without gradient.
+        pictures: (N, C, H, W) in [0, 1] each, for TensorBoard, without gradient.
+    """
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    pictures: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, terms: dict[str, Tensor], pictures: dict[str, Tensor]) -> StepResult:
+        """From terms and pictures as they were computed."""
+        return cls(
+            torch.stack(list(terms.values())).sum(),
+            {name: value.detach() for name, value in terms.items()},
+            {name: picture.detach() for name, picture in pictures.items()},
+        )
 
 
 class Task(nn.Module):
@@ -51,8 +74,8 @@ class Task(nn.Module):
             sobel_weight=config.sobel_weight,
         )
 
-    def forward(self, batch: MattingBatch, step: int, part: int = 0) -> dict[str, Any]:
-        """Loss of micro-batch ``part`` of a step; see the module for the returned dictionary."""
+    def forward(self, batch: MattingBatch, step: int, part: int = 0) -> StepResult:
+        """Loss of micro-batch ``part`` of a step; drawn as the module says."""
         raise NotImplementedError
 
     def generators(self, step: int, count: int, *, part: int) -> list[np.random.Generator]:
@@ -69,7 +92,7 @@ class MutualGuidanceTask(Task):
         config: the ``train`` section.
     """
 
-    def forward(self, batch: MattingBatch, step: int, part: int = 0) -> dict[str, Any]:
+    def forward(self, batch: MattingBatch, step: int, part: int = 0) -> StepResult:
         image = normalise(batch.image)[batch.image_index]
         prediction = self.predict(image, batch.guidance)
         with torch.autocast(image.device.type, enabled=False):
@@ -97,7 +120,7 @@ class MutualGuidanceTask(Task):
             "weight_os4": weights["os4"],
             "weight_os1": weights["os1"],
         }
-        return _result(terms, pictures)
+        return StepResult.of(terms, pictures)
 
     def _fuse(self, prediction: TriMattes, rngs: list[np.random.Generator]) -> FusedMatte:
         width1, width2 = self.network.settings.self_refine_widths
@@ -163,7 +186,7 @@ class RefinementTask(Task):
         self.refiner.train(mode)
         return self
 
-    def forward(self, batch: MattingBatch, step: int, part: int = 0) -> dict[str, Any]:
+    def forward(self, batch: MattingBatch, step: int, part: int = 0) -> StepResult:
         image = normalise(batch.image)
         with torch.no_grad():
             prediction = self.predict(image[batch.image_index], batch.guidance).full_precision()
@@ -191,7 +214,7 @@ class RefinementTask(Task):
             "truth": batch.tri_matte[:, :1],
             "weight": fused.region_os1,
         }
-        return _result(terms, pictures)
+        return StepResult.of(terms, pictures)
 
     def _refine_one(
         self,
@@ -228,11 +251,3 @@ class RefinementTask(Task):
                 current = current.clone()
                 current[here] = output.detach()
         return terms, current
-
-
-def _result(terms: dict[str, Tensor], pictures: dict[str, Tensor]) -> dict[str, Any]:
-    return {
-        "loss": sum(terms.values()),
-        "terms": {name: value.detach() for name, value in terms.items()},
-        "pictures": {name: picture.detach() for name, picture in pictures.items()},
-    }

@@ -122,9 +122,9 @@ class Trainer:
             with self._gradient_exchange(last=part == parts - 1):
                 with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
                     result = self.task(batch, self.state.step, part)
-                values = {name: float(value) for name, value in result["terms"].items()}
+                values = {name: float(value) for name, value in result.terms.items()}
                 self._check_finite(values, batch)
-                self.state.scaler.scale(result["loss"] / parts).backward()
+                self.state.scaler.scale(result.loss / parts).backward()
             for name, value in values.items():
                 terms[name] = terms.get(name, 0.0) + value / parts
         self.state.scaler.unscale_(self.state.optimizer)
@@ -135,7 +135,7 @@ class Trainer:
         if self.state.average:
             self.state.average.update(self.state.network, step=self.state.step)
         if self.state.step % self.config.log.tensorboard_image_step == 0 and distributed.is_main():
-            self.logger.picture(self.state.step, "train", strip(result["pictures"]))
+            self.logger.picture(self.state.step, "train", strip(result.pictures))
         return {
             "loss": sum(terms.values()),
             **{f"loss_{name}": value for name, value in terms.items()},

@@ -27,9 +27,9 @@ def steps(task: torch.nn.Module, batch: MattingBatch, count: int, rate: float = 
     for step in range(count):
         result = task(batch, step)
         optimizer.zero_grad()
-        result["loss"].backward()
+        result.loss.backward()
         optimizer.step()
-        losses.append(float(result["loss"].detach()))
+        losses.append(float(result.loss.detach()))
     return losses
 
 
@@ -54,14 +54,14 @@ def test_stage2_learns_and_leaves_the_base_network_alone() -> None:
 
 def test_weight_of_a_term_scales_it_and_zero_leaves_it_out() -> None:
     batch = batch_of([1, 1])
-    once = MutualGuidanceTask(small_network(refiner=False), train_config())(batch, 0)["terms"]
-    twice = MutualGuidanceTask(small_network(refiner=False), train_config("train.lap_weight=2"))(batch, 0)["terms"]
-    without = MutualGuidanceTask(small_network(refiner=False), train_config("train.comp_weight=0"))(batch, 0)["terms"]
+    once = MutualGuidanceTask(small_network(refiner=False), train_config())(batch, 0).terms
+    twice = MutualGuidanceTask(small_network(refiner=False), train_config("train.lap_weight=2"))(batch, 0).terms
+    without = MutualGuidanceTask(small_network(refiner=False), train_config("train.comp_weight=0"))(batch, 0).terms
     assert twice["lap"] == pytest.approx(2 * float(once["lap"]), rel=1e-5)
     assert twice["rec"] == pytest.approx(float(once["rec"]), rel=1e-5)
     assert set(once) == {"rec", "lap", "comp", "alpha"}
     assert "comp" not in without
-    sharp = MutualGuidanceTask(small_network(refiner=False), train_config("train.sobel_weight=3"))(batch, 0)["terms"]
+    sharp = MutualGuidanceTask(small_network(refiner=False), train_config("train.sobel_weight=3"))(batch, 0).terms
     assert sharp["sobel"] > 0
     assert all(torch.equal(sharp[name], once[name]) for name in once)
 
@@ -78,7 +78,7 @@ def test_what_is_not_known_teaches_nothing(task_class: type) -> None:
     spoilt[..., 48:] = 1 - spoilt[..., 48:]
 
     def terms(batch: MattingBatch) -> list[float]:
-        return [float(task(batch, 0)["terms"][name]) for name in ("rec", "alpha")]
+        return [float(task(batch, 0).terms[name]) for name in ("rec", "alpha")]
 
     assert terms(batch) == terms(all_known)
     known, wrong = (terms(replace(batch, tri_matte=matte, known=half)) for matte in (batch.tri_matte, spoilt))
@@ -112,8 +112,8 @@ def test_draws_depend_on_step_and_sample_only() -> None:
     assert not set(draws(5, 4)) & set(draws(6, 4))
     batch = batch_of([1, 1])
     task = MutualGuidanceTask(small_network(refiner=False).eval(), train_config("train.warmup_step=4"))
-    assert len({float(task(batch, 8)["loss"].detach()) for _ in range(2)}) == 1
-    assert len({float(task(batch, step)["loss"].detach()) for step in range(4, 12)}) > 1
+    assert len({float(task(batch, 8).loss.detach()) for _ in range(2)}) == 1
+    assert len({float(task(batch, step).loss.detach()) for step in range(4, 12)}) > 1
 
 
 @pytest.mark.parametrize("number", STAGES)
@@ -141,9 +141,9 @@ def test_more_windows_are_taught_where_asked_for() -> None:
         network = small_network()
         config = train_config("train.refine_iterations=1", f"train.refine_windows={count}")
         task = RefinementTask(network, config).eval()
-        task(batch, 0)["loss"].backward()
+        task(batch, 0).loss.backward()
         values[count] = [p.grad.clone() for p in network.refiner.parameters()]
-        refined = task(batch, 0)["pictures"]
+        refined = task(batch, 0).pictures
         values[count, "changed"] = int((refined["refined"] != refined["fused"]).sum())
     assert values[4, "changed"] > values[1, "changed"]
     assert any(not torch.allclose(one, four) for one, four in zip(values[1], values[4]))
@@ -156,6 +156,6 @@ def test_batched_images_equal_single_ones_in_stage2() -> None:
     names = ("image", "guidance", "tri_matte", "colors", "trimap")
     joined = [torch.cat([getattr(first, name), getattr(second, name)]) for name in names]
     both = MattingBatch(*joined, image_index=torch.tensor([0, 0, 1, 1, 1]), names=["a", "b"])
-    together = task(both, 0)["loss"].item()
-    apart = (task(first, 0)["loss"].item() + task(second, 0)["loss"].item()) / 2
+    together = task(both, 0).loss.item()
+    apart = (task(first, 0).loss.item() + task(second, 0).loss.item()) / 2
     assert together == pytest.approx(apart, rel=1e-4)
