@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import pickle
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 
 from misc.errors import InputError
+from misc.torch_file import read_torch_file
 
 INSTALL_DETECTRON2 = (
     "pip install 'setuptools<81' && "
@@ -172,14 +172,7 @@ def _downloaded(weights: Any) -> dict[str, Any]:
 
 
 def _local_state(path: str | Path) -> dict[str, Any]:
-    import torch
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
-        raise InputError(
-            f"{path}: not a PyTorch weight file; expected a state dictionary saved with torch.save"
-        ) from None
+    state = read_torch_file(Path(path))
     if not isinstance(state, dict):
         raise InputError(f"{path}: found {type(state).__name__}, expected a state dictionary saved with torch.save")
     return state.get("model", state)

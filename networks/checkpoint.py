@@ -7,9 +7,6 @@ the prefix ``module.`` of data-parallel training.
 
 from __future__ import annotations
 
-import pickle
-import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +18,7 @@ from torch import Tensor
 
 from misc.errors import InputError
 from misc.files import atomic_path, no_room
+from misc.torch_file import read_torch_file, require_tensors
 from networks.instmatt import InstMatt
 from networks.layers import scaled
 from networks.settings import Settings, named_settings, recorded_settings
@@ -30,6 +28,8 @@ _OURS_TO_PUBLISHED = (
     (".parametrizations.weight.0._u", ".module.weight_u"),
     (".parametrizations.weight.0._v", ".module.weight_v"),
 )
+HOLDERS = ("model", "network", "model_state_dict", "ema", "model_ema", "state_dict_ema", "params_ema", "params")
+WRAPPERS = ("module.", "_orig_mod.", "model.", "network.", "ema_model.", "ema.")  # of DDP, torch.compile and others
 WIDTH_KEY = "model.arch.width"  # of a configuration
 _STEM = "encoder.conv1.module.weight_bar"
 _CODE = "encoder.layer_bottleneck.0.conv1.module.weight_bar"
@@ -41,9 +41,10 @@ def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of ``to_published``; a prefix ``module.`` on every key is dropped."""
-    if state and all(name.startswith("module.") for name in state):
-        state = {name[len("module.") :]: tensor for name, tensor in state.items()}
+    """The inverse of ``to_published``; prefixes that every name has (``WRAPPERS``) are dropped."""
+    state = {name: tensor for name, tensor in state.items() if name != "n_averaged"}  # of torch.optim.swa_utils
+    while wrapper := next((w for w in WRAPPERS if state and all(name.startswith(w) for name in state)), ""):
+        state = {name[len(wrapper) :]: tensor for name, tensor in state.items()}
     return _with_suffixes(state, [(published, ours) for ours, published in _OURS_TO_PUBLISHED])
 
 
@@ -61,26 +62,33 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file.
-        InputError: truncated, no PyTorch file, or without a ``state_dict``.
+        InputError: cut short, no PyTorch file, without a ``state_dict``, or with one that holds no tensors.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint file")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
-        reason = re.split(r"[\n.]", str(error).strip() or type(error).__name__)[0]
-        raise InputError(
-            f"{path}: cannot be read as a checkpoint ({path.stat().st_size} bytes: {reason}); "
-            "it is cut short or no PyTorch file; fetch or train it again"
-        ) from error
+    checkpoint = read_torch_file(path)
     if not isinstance(checkpoint, dict):
         raise InputError(f"{path}: found {type(checkpoint).__name__}, expected a dictionary with a state_dict")
     if "state_dict" not in checkpoint:
-        if not all(isinstance(value, Tensor) for value in checkpoint.values()):
-            raise InputError(f"{path}: found keys {few(list(checkpoint))}, expected a dictionary with a state_dict")
-        checkpoint = {"state_dict": checkpoint}
+        held = next((key for key in HOLDERS if isinstance(checkpoint.get(key), dict)), None)
+        if held is None and not all(isinstance(value, Tensor) for value in checkpoint.values()):
+            names = few([repr(name) for name in checkpoint])
+            raise InputError(f"{path}: found keys {names}, expected a dictionary with a state_dict")
+        checkpoint = {**checkpoint, "state_dict": checkpoint[held]} if held else {"state_dict": checkpoint}
+    for key in ("state_dict", "raw_state_dict"):
+        if key in checkpoint:
+            require_tensors(checkpoint[key], source=path, key=key)
+    _require_sections(checkpoint.get("config"), source=path)
     return checkpoint
+
+
+def _require_sections(config: object, *, source: Path) -> None:
+    """Make sure of the dictionaries of a recorded configuration that are looked into."""
+    for name in ("config", "config.model", "config.model.arch"):
+        if config is None:
+            return
+        if not isinstance(config, dict):
+            raise InputError(f"{source}: {name}: found {type(config).__name__}, expected a dictionary")
+        config = config.get({"config": "model", "config.model": "arch"}.get(name, ""))
 
 
 def write_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
@@ -109,7 +117,7 @@ def load_network(
         base_only: leave the network's refiner as it is (a stage-1 checkpoint starts stage 2).
 
     Raises:
-        InputError: names or shapes differ; the line says how.
+        InputError: names or shapes differ, or weights that are no finite numbers; the line says which.
     """
     state = from_published(checkpoint["state_dict"])
     expected = network.state_dict()
@@ -131,10 +139,17 @@ def load_network(
             f"{len(extra)} not known ({few(extra)})"
         )
     for name, tensor in expected.items():
-        if state[name].shape != tensor.shape:
+        found = state[name]
+        if found.shape != tensor.shape:
             raise InputError(
-                f"{source}: a checkpoint of another architecture: {name} has shape {tuple(state[name].shape)}, "
+                f"{source}: a checkpoint of another architecture: {name} has shape {tuple(found.shape)}, "
                 f"expected {tuple(tensor.shape)} at width {network.width}; set model.arch.width to match"
+            )
+        if tensor.is_floating_point() and not found.is_floating_point():
+            raise InputError(f"{source}: {name} holds {found.dtype}, expected floating-point weights")
+        if not torch.isfinite(found).all():
+            raise InputError(
+                f"{source}: {name} holds values that are not finite: its training has failed; use an earlier checkpoint"
             )
     network.load_state_dict(state, strict=not base_only)
 
@@ -184,23 +199,37 @@ def describe(checkpoint: Mapping[str, Any], *, source: str | Path) -> Descriptio
     for name in (_STEM, _CODE):
         if name not in state:
             raise InputError(f"{source}: a checkpoint of another architecture: no {name} among {few(list(state))}")
-    config = checkpoint.get("config") or {}
-    model = config.get("model", {})
-    width = model.get("arch", {}).get("width")
+    model = (checkpoint.get("config") or {}).get("model") or {}
     return Description(
-        width=_width_of(state) if width is None else width,
+        width=_width_of(state, recorded=(model.get("arch") or {}).get("width"), source=source),
         refiner=any(name.startswith("refiner.") for name in state),
         settings=recorded_settings(model, source=source),
     )
 
 
-def _width_of(state: Mapping[str, Tensor]) -> float:
-    """The smallest multiple of 1/64 whose channel counts are those of the stem and of the bottleneck."""
-    stem = state[_STEM].shape[0]
-    code = state[_CODE].shape[0]
-    steps = range(1, 257)
-    candidates = [step / 64 for step in steps if (scaled(32, step / 64), scaled(512, step / 64)) == (stem, code)]
-    return 1.0 if 1.0 in candidates else (candidates or [code / 512])[0]
+def _width_of(state: Mapping[str, Tensor], *, recorded: object, source: str | Path) -> float:
+    """The recorded width, else the smallest multiple of 1/64, whose channels are those of stem and bottleneck.
+
+    A network of another width is never built: a file of a few bytes could claim any amount of memory.
+    """
+    found = tuple(state[name].shape[0] if state[name].ndim else 0 for name in (_STEM, _CODE))
+    candidates = [step / 64 for step in range(1, 257) if _channels(step / 64) == found]
+    if recorded is None and candidates:
+        return 1.0 if 1.0 in candidates else candidates[0]
+    width = found[1] / 512 if recorded is None else recorded
+    if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 64:
+        raise InputError(f"{source}: its width is {width!r}, expected a number above 0 and at most 64")
+    if _channels(width) != found:
+        raise InputError(
+            f"{source}: a checkpoint of another architecture: it says width {width:g}, {_STEM} and {_CODE} have "
+            f"{found[0]} and {found[1]} output channels, expected {_channels(width)[0]} and {_channels(width)[1]}"
+        )
+    return float(width)
+
+
+def _channels(width: float) -> tuple[int, int]:
+    """Output channels of the stem and of the bottleneck."""
+    return scaled(32, width), scaled(512, width)
 
 
 def described_network(

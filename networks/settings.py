@@ -22,7 +22,9 @@ class Settings:
         InputError: a value of the wrong type or out of its bounds.
     """
 
-    refine_iterations: int = key(2, "most iterations of the refiner; 2 as published, 0 = stage 1 only", least=0)
+    refine_iterations: int = key(
+        2, "most iterations of the refiner; 2 as published, 0 = stage 1 only", least=0, most=100
+    )
     refine_share: float = share(1.0, "of the refined alpha in the matte, the rest is that of stage 1; 1 as published")
     scale: str = key("photograph", "what the network sees at a set size", choices=("photograph", "person"))
     detail: bool = key(False, "detail of the photograph at its full size, where hair is")

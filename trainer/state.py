@@ -8,6 +8,7 @@ states: everything drawn at random is a function of (seed, step).
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,12 +109,45 @@ class TrainingState:
         missing = [name for name in ("iter", "opt_state_dict", "best", "clip", "scaler") if name not in checkpoint]
         if missing:
             raise InputError(f"{path}: found no {', '.join(missing)}, expected training state; {remedy}")
+        step, best, clip, scaler = (checkpoint[name] for name in ("iter", "best", "clip", "scaler"))
+        for name, value, fits, wanted in (
+            ("iter", step, type(step) is int and step >= 0, "a step of at least 0"),
+            ("best", best, best is None or _is_number(best), "a finite score, or none"),
+            ("clip", clip, _holds_numbers(clip) and {"total", "weight"} <= clip.keys(), "finite total and weight"),
+            ("scaler", scaler, scaler == {} or _holds_numbers(scaler), "the state of a gradient scaler"),
+        ):
+            if not fits:
+                raise InputError(f"{path}: {name}: found {str(value)[:60]!r}, expected {wanted}; {remedy}")
         try:
             self.optimizer.load_state_dict(checkpoint["opt_state_dict"])
-        except ValueError as error:
-            raise InputError(f"{path}: its optimizer state does not fit: {error}; set train.reset_lr=true") from error
-        self.clip.load_state_dict(checkpoint["clip"])
-        if checkpoint["scaler"]:
-            self.scaler.load_state_dict(checkpoint["scaler"])
-        self.step = int(checkpoint["iter"])
-        self.best = checkpoint["best"]
+            self._check_moments(after=step)
+            if scaler:
+                self.scaler.load_state_dict(scaler)
+        except Exception as error:  # a state of another structure can raise anything inside PyTorch
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            raise InputError(f"{path}: opt_state_dict does not fit: {reason}; {remedy}") from error
+        self.clip.load_state_dict(clip)
+        self.step, self.best = step, best
+
+    def _check_moments(self, *, after: int) -> None:
+        """Make sure that what the optimizer remembers of each parameter is there, finite and of its shape.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if after and not self.optimizer.state:
+            raise ValueError("no moments in it")
+        for parameter, memory in self.optimizer.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                if memory[name].shape != parameter.shape:
+                    raise ValueError(f"{name} of shape {tuple(memory[name].shape)} for {tuple(parameter.shape)}")
+                if not torch.isfinite(memory[name]).all():
+                    raise ValueError(f"{name} holds values that are not finite")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _holds_numbers(state: object) -> bool:
+    return isinstance(state, dict) and all(map(_is_number, state.values()))
