@@ -12,7 +12,7 @@ if not __package__:  # run as a file: this folder is not where imports start
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from evaluation.folders import some
-from evaluation.protocols import PROTOCOLS, THRESHOLDS, TRIMAP_WIDTH
+from evaluation.protocols import PROTOCOLS, THRESHOLDS, TRIMAP_WIDTH, WIDEST_BAND
 from evaluation.report import html, tables
 from evaluation.runner import Evaluation, Options, evaluate_folders
 from misc.errors import InputError, run_script, say
@@ -75,8 +75,8 @@ def check_arguments(args: argparse.Namespace) -> Options:
     """
     if not all(0 < threshold <= 1 for threshold in args.iou):
         raise InputError(f"--iou: found {' '.join(map(str, args.iou))}; expected fractions in (0, 1]")
-    if args.workers < 0 or args.worst < 0 or args.trimap_width < 1:
-        raise InputError("--workers and --worst are at least 0, --trimap-width at least 1")
+    if args.workers < 0 or args.worst < 0 or not 1 <= args.trimap_width <= WIDEST_BAND:
+        raise InputError(f"--workers and --worst are at least 0, --trimap-width lies in 1 to {WIDEST_BAND}")
     if args.skip_missing and args.protocol not in ("imq", "imq-published"):
         raise InputError(f"--skip-missing belongs to --protocol imq, found {args.protocol}; leave one out")
     if args.trimaps is not None and args.protocol != "trimap":
@@ -100,12 +100,17 @@ def check_arguments(args: argparse.Namespace) -> Options:
 def warn(evaluation: Evaluation) -> None:
     """Say on standard error what a reader of the figures has to know about the folders."""
     missing = [result.name for result in evaluation.results if result.missing]
-    empty = [f"{result.name}/{name}" for result in evaluation.results for name in result.empty]
+
+    def of(kind: str) -> list[str]:
+        return [f"{result.name}/{name}" for result in evaluation.results for name in getattr(result, kind)]
+
     fate = "counted as missed" if evaluation.protocol.counts_missing else "skipped"
     for names, what in (
         (missing, f"images of GT have no folder in PRED ({fate})"),
         (evaluation.unexpected, "image folders of PRED are not in GT (ignored)"),
-        (empty, "true alphas are zero everywhere (always missed)"),
+        (of("empty"), "true alphas are zero everywhere (always missed)"),
+        (of("faint"), "predictions have no value above 1 of 255 (are they written as 0 and 1? multiply by 255)"),
+        (of("flat"), "predictions have one value everywhere"),
     ):
         if names:
             say(f"warning: {len(names)} {what}: {some(names, most=10)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -58,18 +59,46 @@ def load(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: no such file; expected one written by IMQ.py --json")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        protocol = PROTOCOLS[data["protocol"]["name"]]
-        pairs = [pair for image in data["images"].values() for pair in image["pairs"]]
-        lacking = [figure for figure in protocol.figures if not all(figure in pair for pair in pairs)]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(
-            f"{path}: not a file written by IMQ.py --json (no per-image figures); write it again"
-        ) from None
-    if lacking:
-        raise InputError(f"{path}: its pairs have no {', '.join(lacking)}, which IMQ.py writes today; write it again")
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: not a file written by IMQ.py --json (no JSON); write it again") from None
+    if wrong := _what_is_wrong(data):
+        raise InputError(f"{path}: not a file written by IMQ.py --json ({wrong}); write it again")
     if not data["images"]:
         raise InputError(f"{path}: holds no image")
     return data
+
+
+def _what_is_wrong(data: Any) -> str:
+    """What of the figures that are read here a file lacks or has as something else; "" if it has all."""
+
+    def text(value: object) -> bool:
+        return isinstance(value, str)
+
+    def names(value: object) -> bool:
+        return isinstance(value, list) and all(map(text, value))
+
+    protocol = data.get("protocol") if isinstance(data, dict) else None
+    if not isinstance(protocol, dict) or not all(text(protocol.get(key)) for key in ("name", "region", "scaling")):
+        return "no protocol"
+    if protocol["name"] not in PROTOCOLS:
+        return f"an unknown protocol {protocol['name']!r}"
+    if not isinstance(data.get("images"), dict):
+        return "no per-image figures"
+    wanted = {"gt": names, "pred": names, "missing": lambda value: isinstance(value, bool), "gt_crc32": text}
+    for name, image in data["images"].items():
+        if not isinstance(image, dict) or not all(fits(image.get(key)) for key, fits in wanted.items()):
+            return f"image {name!r} lacks {', '.join(wanted)}"
+        pairs = image.get("pairs")
+        if not isinstance(pairs, list) or not all(isinstance(pair, dict) for pair in pairs):
+            return f"image {name!r} has no pairs"
+        for figure in PROTOCOLS[protocol["name"]].figures:
+            if not all(_is_number(pair.get(figure)) for pair in pairs):
+                return f"its pairs have no {figure}, which IMQ.py writes today"
+    return ""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_comparable(a: dict[str, Any], b: dict[str, Any], *, names: tuple[str, str]) -> None:
@@ -139,14 +168,22 @@ def table(differences: Sequence[Difference], *, protocol: Protocol, confidence: 
     for d in differences:
         scale = 100 if protocol.higher_is_better(d.measure) else 1
         digits = 2 if scale == 100 else 3
-        figures = "".join(f"{scale * v:>9.{digits}f}" for v in (d.a, d.b))
-        bounds = f"[{scale * d.low:+.{digits}f}, {scale * d.high:+.{digits}f}]"
+        figures = "".join(f"{_shown(scale * v, f'.{digits}f'):>9}" for v in (d.a, d.b))
+        known = not math.isnan(d.low + d.high)
+        bounds = f"[{scale * d.low:+.{digits}f}, {scale * d.high:+.{digits}f}]" if known else "-"
         better = (d.low > 0) if protocol.higher_is_better(d.measure) else (d.high < 0)
         worse = (d.high < 0) if protocol.higher_is_better(d.measure) else (d.low > 0)
         verdict = "  B is better" if better else "  A is better" if worse else ""
-        change = f"{scale * (d.b - d.a):>+9.{digits}f}"
+        change = f"{_shown(scale * (d.b - d.a), f'+.{digits}f'):>9}"
         lines.append(f"{d.measure:<8}{figures}{change}{bounds:>22}   {d.better} / {d.worse} / {d.equal}{verdict}")
+    if any(math.isnan(d.a + d.b + d.low + d.high) for d in differences):
+        lines.append("-: no true positive to take the figure of")
     return "\n".join(lines)
+
+
+def _shown(value: float, form: str) -> str:
+    """A figure, or a dash where there is none."""
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from misc.morphology import ellipse
 from misc.sizes import difference
 
 THRESHOLDS = (0.5, 0.75)  # IoU at which a pair is a true positive, unless asked otherwise
+WIDEST_BAND = 1000  # pixels
 TRIMAP_WIDTH = 25  # pixels; of the ellipse that makes an unknown band from a true alpha
 IOU = "IoU"  # the figure beside the measures, of the > 0 supports: higher is better, a fraction in every protocol
 

@@ -31,6 +31,8 @@ from evaluation.protocols import (
 )
 from evaluation.sparse import Cutout
 
+FAINT = 1.5 / 255  # no prediction of grey levels 0 to 255 stays below it
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -61,6 +63,8 @@ class ImageResult:
         missing: the image had no prediction folder.
         digest: checksum of the true alphas, to tell data sets apart; 0 if not computed.
         empty: names of true alphas that are zero everywhere.
+        faint: names of predictions without a value above 1/255, as files of 0 and 1 have.
+        flat: names of predictions of one value everywhere.
     """
 
     name: str
@@ -70,6 +74,8 @@ class ImageResult:
     missing: bool = False
     digest: int = 0
     empty: tuple[str, ...] = ()
+    faint: tuple[str, ...] = ()
+    flat: tuple[str, ...] = ()
 
 
 def evaluate_image(
@@ -143,7 +149,10 @@ def evaluate_cutouts(
             sums = (union_errors if protocol.is_quality else whole_errors)(preds[i], gts[j])
         pairs.append(Pair(i, j, float(iou[i, j]), sums, protocol.errors(sums)))
     empty = tuple(name for name, gt in zip(result.gts, gts) if gt.area == 0)
-    return replace(result, pairs=tuple(pairs), empty=empty)
+    kept = [(name, pred) for name, pred in zip(result.preds, preds) if pred.area]
+    faint = tuple(name for name, pred in kept if pred.values.max() < FAINT)
+    flat = tuple(name for name, pred in kept if pred.area == np.prod(pred.shape) and np.ptp(pred.values) == 0)
+    return replace(result, pairs=tuple(pairs), empty=empty, faint=faint, flat=flat)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from evaluation.folders import alpha_files, some
 from evaluation.protocols import PROTOCOLS
 from evaluation.report import tables
 from evaluation.runner import Options, evaluate_folders
-from misc.errors import InputError, run_script
+from misc.errors import InputError, run_script, say
 from misc.files import write_text
 from misc.images import read_alpha
 from misc.regions import contact_map
@@ -104,7 +104,7 @@ def markdown(counts: dict[str, np.ndarray], *, resamples: int, confidence: float
     for (name, rows), drawn in zip(counts.items(), samples):
         low, high = interval(drawn, confidence=confidence)
         cells = [
-            f"{100 * value:.2f} [{100 * least:.1f}, {100 * most:.1f}]"
+            "-" if np.isnan(value + least) else f"{100 * value:.2f} [{100 * least:.1f}, {100 * most:.1f}]"
             for value, least, most in zip(quotients(rows.sum(axis=0)), low, high)
         ]
         lines.append(f"| {name.replace('|', '/')} | {' | '.join(cells)} |")
@@ -142,12 +142,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate every row, print the table."""
     args = parse_arguments(arguments)
     folders = parse_rows(args.rows)
-    options = Options(workers=args.workers, resize=args.resize)
-    data = {
-        name: tables.to_json(evaluate_folders(pred, args.gt, options), [args.iou]) for name, pred in folders.items()
-    }
+    options = Options(workers=args.workers, resize=args.resize, keep_going=True)
+    found_of = {name: evaluate_folders(pred, args.gt, options) for name, pred in folders.items()}
+    failed = [f"{name}: {line}" for name, found in found_of.items() for line in found.failed]
+    for line in failed:
+        say(f"error: {line}")
+    data = {name: tables.to_json(found, [args.iou]) for name, found in found_of.items()}
     images = next(iter(data.values()))["images"]
-    names = set(images)
+    names = set(images).intersection(*(found["images"] for found in data.values()))  # the same ones in every row
+    if failed and names:
+        say(f"error: {len(failed)} images could not be evaluated; the table is of the {len(names)} that all rows have")
+    if not names:
+        raise InputError(f"{args.gt}: there is no image that every row has; see the lines above")
     if args.only is not None:
         names &= read_names(args.only, names)
     if args.contact:
@@ -155,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, found in data.items():
         missing = sorted(image for image in names if found["images"][image]["missing"])
         if missing:
-            print(f"warning: {name}: {len(missing)} images count as missed: {some(missing)}", file=sys.stderr)
+            say(f"warning: {name}: {len(missing)} images count as missed: {some(missing)}")
     counts = {name: figures(found, names, threshold=args.iou) for name, found in data.items()}
     text = markdown(counts, resamples=args.resamples, confidence=args.confidence, seed=args.seed)
     people = sum(len(images[name]["gt"]) for name in names)
@@ -167,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text)
     if args.output is not None:
         write_text(args.output, text + "\n")
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

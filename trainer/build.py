@@ -31,7 +31,7 @@ from trainer.stream import StepSampler, training_batches
 from trainer.sync_bn import convert_sync_batchnorm
 from trainer.tasks import Task
 from trainer.trainer import Trainer
-from trainer.validate import quality_table, validate
+from trainer.validate import check_records, quality_table, validate
 
 
 def build_network(model: Model, *, refiner: bool) -> InstMatt:
@@ -123,6 +123,13 @@ def build_trainer(config: Config, *, stage: int, device: torch.device) -> Traine
     state, task = _build_state(config, stage=stage, device=device, folder=folder)
     _require_one_start(state.step, folder)
     logger = _build_logger(config, first_step=state.step)
+    if state.processes not in (0, distributed.world_size()):
+        logger.warning(
+            f"{folder}: was trained by {state.processes} processes, now by {distributed.world_size()}: a step sees "
+            f"{distributed.world_size()}/{state.processes} of the samples that it saw, and others than it would have"
+        )
+    if distributed.is_main():
+        check_records(records, report=logger.warning)
     predictor = Predictor(state.result, device=device)
     sampler = StepSampler(
         first_step=state.step,
@@ -179,8 +186,20 @@ def _build_state(config: Config, *, stage: int, device: torch.device, folder: Pa
         stage=stage,
     )
     if resume is not None:
-        state.load(resume, weights_only=config.train.reset_lr)
+        try:
+            state.load(resume, weights_only=config.train.reset_lr)
+        except InputError as error:
+            raise InputError(f"{error}{_other_checkpoints(resume)}") from None
     return state, task
+
+
+def _other_checkpoints(broken: Path) -> str:
+    """Which checkpoints of the run are there beside one that cannot be used, newest first, for the end of a line."""
+    others = [path for path in (broken.parent / BEST, *sorted(broken.parent.glob("step_*.pth"))) if path.is_file()]
+    others = sorted((path for path in others if path != broken), key=lambda path: path.stat().st_mtime, reverse=True)
+    if not others:
+        return ""
+    return f"; to go on from an earlier one: train.resume_checkpoint={others[0]} ({few([p.name for p in others])})"
 
 
 def _require_one_start(step: int, folder: Path) -> None:

@@ -1,9 +1,9 @@
 """Training checkpoints: what an interrupted run needs to go on as if nothing had happened.
 
 A file has the published keys ``iter, loss, state_dict, opt_state_dict, lr_state_dict`` (see ``networks.checkpoint``)
-and beside them ``stage``, ``config``, ``best``, ``clip`` and ``scaler``. Where the weights are averaged, ``state_dict``
-holds the average, which is what to use, and ``raw_state_dict`` the weights that training goes on from. No generator
-states: everything drawn at random is a function of (seed, step).
+and beside them ``stage``, ``config``, ``best``, ``clip``, ``scaler`` and ``processes``. Where the weights are averaged,
+``state_dict`` holds the average, which is what to use, and ``raw_state_dict`` the weights that training goes on from.
+No generator states: everything drawn at random is a function of (seed, step).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from misc import distributed
 from misc.errors import InputError
 from misc.files import atomic_path
 from networks import InstMatt
@@ -49,6 +50,7 @@ class TrainingState:
         step: steps done.
         best: the best validation score so far, higher is better; ``None`` before the first.
         average: of the weights, or ``None``.
+        processes: that trained it last; 0 before the first checkpoint, or where the file does not say.
     """
 
     network: InstMatt
@@ -59,6 +61,7 @@ class TrainingState:
     step: int = 0
     best: float | None = None
     average: WeightAverage | None = None
+    processes: int = 0
 
     @property
     def result(self) -> InstMatt:
@@ -82,6 +85,7 @@ class TrainingState:
                 "best": self.best,
                 "clip": self.clip.state_dict(),
                 "scaler": self.scaler.state_dict(),
+                "processes": distributed.world_size(),
             },
         )
 
@@ -128,6 +132,8 @@ class TrainingState:
             raise InputError(f"{path}: opt_state_dict does not fit: {reason}; {remedy}") from error
         self.clip.load_state_dict(clip)
         self.step, self.best = step, best
+        processes = checkpoint.get("processes")
+        self.processes = processes if isinstance(processes, int) else 0
 
     def _check_moments(self, *, after: int) -> None:
         """Make sure that what the optimizer remembers of each parameter is there, finite and of its shape.

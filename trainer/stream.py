@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
 
@@ -15,7 +16,16 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dataloader.batch import MattingBatch, Sample, collate
 from dataloader.dataset import MattingDataset
+from misc.errors import InputError, RunError
 from misc.seeding import generator
+
+try:
+    import resource
+except ImportError:  # Windows has no such limit
+    resource = None  # type: ignore[assignment]
+
+OPEN_FILES = 128  # of the trainer itself
+OPEN_PER_BATCH = 8  # one for each tensor of a batch on its way from a process
 
 
 class SampleStream(Dataset[Sample]):
@@ -101,7 +111,15 @@ def _leave_signals_to_the_trainer(ending: Any, worker: int) -> None:
 def training_batches(
     dataset: MattingDataset, sampler: StepSampler, *, seed: int, crops: int, workers: int, pin_memory: bool
 ) -> Iterator[MattingBatch]:
-    """The micro-batches of ``sampler``, from its first step to its last, loaded ahead by ``workers`` processes."""
+    """The micro-batches of ``sampler``, from its first step to its last, loaded ahead by ``workers`` processes.
+
+    Raises:
+        InputError: the system allows too few open files for that many processes.
+        RunError: on the way: a process has died.
+    """
+    prefetch = 4 + 2 * (crops - 1)  # the first batch of new scenes takes long
+    if workers:
+        _require_open_files(OPEN_FILES + workers * prefetch * OPEN_PER_BATCH, workers=workers)
     ending = multiprocessing.RawValue("b", 0)  # without a lock, which no signal handler may wait for
     atexit.register(setattr, ending, "value", 1)  # runs before the leave-taking, which was registered earlier
     loader = DataLoader(
@@ -110,7 +128,55 @@ def training_batches(
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        prefetch_factor=4 + 2 * (crops - 1) if workers else None,  # the first batch of new scenes takes long
+        prefetch_factor=prefetch if workers else None,
         worker_init_fn=partial(_leave_signals_to_the_trainer, ending),
     )
-    return iter(loader)
+    with _loader_faults():
+        batches = iter(loader)  # starts the processes: they load while the run is being set up
+    return _one_by_one(batches)
+
+
+def _one_by_one(batches: Iterator[MattingBatch]) -> Iterator[MattingBatch]:
+    """The batches; what befalls the loader's processes is a ``RunError``."""
+    with _loader_faults():
+        yield from batches
+
+
+def _require_open_files(count: int, *, workers: int) -> None:
+    """Make sure that many files may be open, of those that the system lets us have.
+
+    A process of the loader that has none left loses its batch without a word, and the trainer waits for it for ever.
+
+    Raises:
+        InputError: they may not.
+    """
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return
+    if hard == resource.RLIM_INFINITY or hard >= count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+        return
+    raise InputError(
+        f"data.workers: {workers} processes that load need {count} open files, {hard} are allowed; raise the limit "
+        f"(ulimit -n {count}) or set data.workers=0"
+    )
+
+
+@contextmanager
+def _loader_faults() -> Iterator[None]:
+    """Turns what PyTorch raises about the loader's processes into one line with a remedy."""
+    again = "the same command goes on from the last checkpoint"
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        text = " ".join(str(error).split())
+        if "DataLoader worker" in text:
+            raise RunError(
+                f"a process of the loader has died ({text[:150]}); if the machine ran out of memory, lower "
+                f"data.workers or data.compose_cache_mb; {again}"
+            ) from error
+        if isinstance(error, OSError) and error.filename is None:
+            raise RunError(f"the loader's processes cannot be reached ({text[:150]}); {again}") from error
+        raise

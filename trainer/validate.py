@@ -12,7 +12,7 @@ from misc import distributed
 from misc.errors import InputError
 from misc.faults import one_line, one_of_many
 from misc.filelists import ImageRecord, InferenceRecord, load_record
-from misc.images import read_alpha, to_uint8
+from misc.images import MASK_THRESHOLD, read_alpha, to_uint8
 from misc.sizes import require_size
 from networks.predictor import Predictor
 
@@ -64,6 +64,33 @@ def validate(
     return counts
 
 
+def check_records(records: list[ImageRecord], *, report: Callable[[str], None]) -> None:
+    """Read every file of a validation set once, before the first step is taken.
+
+    Args:
+        records: as ``validate`` gets them.
+        report: gets one line for each image with a file that cannot be used.
+
+    Raises:
+        InputError: not one image can be used.
+    """
+    faults = []
+    for record in tqdm(records, desc="check", unit="photo", leave=False, disable=distributed.hide_progress()):
+        try:
+            with one_of_many(record.image):
+                truth = _alphas(record)
+                if record.masks:
+                    _load(record, truth[0], threshold=MASK_THRESHOLD)
+        except (InputError, OSError) as error:
+            faults.append(one_line(error))
+    for line in faults:
+        report(line)
+    if faults:
+        if len(faults) == len(records):
+            raise InputError(f"none of the {len(records)} validation photographs can be used; first: {faults[0]}")
+        report(f"{len(faults)} of {len(records)} validation photographs cannot be used; they count as not found")
+
+
 def _alphas(record: ImageRecord) -> list[np.ndarray]:
     alphas = [read_alpha(path) for path in record.alphas]
     for path, alpha in zip(record.alphas, alphas):
@@ -74,10 +101,16 @@ def _alphas(record: ImageRecord) -> list[np.ndarray]:
 def _mattes(predictor: Predictor, record: ImageRecord, truth: np.ndarray) -> list[np.ndarray]:
     if not record.masks:
         return []
-    files = InferenceRecord(record.name, record.image, record.masks)
-    image, masks = load_record(files, threshold=predictor.guidance_threshold)
-    require_size(truth, image.shape, path=record.alphas[0], like=record.image)
+    image, masks = _load(record, truth, threshold=predictor.guidance_threshold)
     return [to_uint8(matte).astype(np.float32) / 255 for matte in predictor(image, masks)]
+
+
+def _load(record: ImageRecord, truth: np.ndarray, *, threshold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Photograph and masks, of the size of the truth."""
+    files = InferenceRecord(record.name, record.image, record.masks)
+    image, masks = load_record(files, threshold=threshold)
+    require_size(truth, image.shape, path=record.alphas[0], like=record.image)
+    return image, masks
 
 
 def percent(share: float | None) -> str:

@@ -97,7 +97,7 @@ def test_compare_says_which_measure_an_older_file_lacks(recorded, tmp_path):
     path = tmp_path / "older.json"
     imq_main([str(recorded / "pred"), str(recorded / "gt"), "--json", str(path), "--quiet"])
     path.write_text(path.read_text().replace('"Conn"', '"Other"'))
-    with pytest.raises(InputError, match=r"older\.json: its pairs have no Conn"):
+    with pytest.raises(InputError, match=r"older\.json: .*its pairs have no Conn"):
         compare.load(path)
 
 
@@ -143,10 +143,10 @@ def test_eval_prints_what_it_writes(recorded, tmp_path):
     assert 0 < data["AP"]["0.7000"] <= 2 * 10 / 30
 
 
-def evaluated(images, write_set, tmp_path: Path, name: str) -> Path:
+def evaluated(images, write_set, tmp_path: Path, name: str, *options: str) -> Path:
     folders = write_set(images, name=name)
     path = tmp_path / f"{name}.json"
-    imq_main([*map(str, folders), "--json", str(path), "--quiet"])
+    imq_main([*map(str, folders), "--json", str(path), "--quiet", *options])
     return path
 
 
@@ -241,3 +241,58 @@ def test_names_are_no_formulas_in_a_spreadsheet(tmp_path: Path) -> None:
     cells = [cell for row in csv.reader(lines) for cell in row[:3]]
     assert "'=cmd|'calc'!A1" in cells and "'+1.png" in cells and "plain" in cells
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+
+
+# ------------------------------------------------------------------------------------------------- malformed figures
+
+MALFORMED_FIGURES = {
+    "no JSON": (lambda data: "{", "no JSON"),
+    "deep": (lambda data: "[" * 100_000, "no JSON"),
+    "a list": (lambda data: [data], "no protocol"),
+    "no region": (lambda data: data["protocol"].pop("region"), "no protocol"),
+    "other protocol": (lambda data: data["protocol"].update(name="ssim"), "an unknown protocol 'ssim'"),
+    "images": (lambda data: data.update(images=[1]), "no per-image figures"),
+    "no missing": (lambda data: first_image(data).pop("missing"), "lacks"),
+    "gt": (lambda data: first_image(data).update(gt="00.png"), "lacks"),
+    "digest": (lambda data: first_image(data).update(gt_crc32=5), "lacks"),
+    "pairs": (lambda data: first_image(data).update(pairs="many"), "has no pairs"),
+    "IoU": (lambda data: first_image(data)["pairs"][0].update(IoU="0.9"), "no IoU"),
+    "nan": (lambda data: first_image(data)["pairs"][0].update(MAD=float("nan")), "no MAD"),
+}
+
+
+def first_image(data: dict) -> dict:
+    return next(iter(data["images"].values()))
+
+
+@pytest.mark.parametrize("name", MALFORMED_FIGURES)
+def test_malformed_figures_are_one_line(name: str, write_set, tmp_path: Path) -> None:
+    truth = [plain_imq.image_of(0, gts=2, preds=0)[1]]
+    path = evaluated(list(zip(truth, truth)), write_set, tmp_path, "a")
+    data = json.loads(path.read_text())
+    change, words = MALFORMED_FIGURES[name]
+    changed = change(data)
+    path.write_text(changed if words == "no JSON" else json.dumps([data] if name == "a list" else data))
+    with pytest.raises(InputError, match=re.escape(words)) as error:
+        compare.load(path)
+    assert str(path) in str(error.value)
+
+
+def test_where_there_is_no_figure_tables_show_a_dash(write_set, tmp_path: Path, capsys) -> None:
+    truth = [plain_imq.image_of(0, gts=2, preds=0)[1]]
+    nothing = [[np.zeros_like(gt) for gt in gts] for gts in truth]
+    paths = [evaluated(list(zip(nothing, truth)), write_set, tmp_path, name, "--protocol", "whole") for name in "ab"]
+    assert compare.main([*map(str, paths), "--resamples", "20"]) == 0
+    shown = capsys.readouterr().out
+    assert "nan" not in shown
+    assert "-: no true positive" in shown
+
+
+@pytest.mark.parametrize(("value", "words"), [(1, "no value above 1 of 255"), (255, "one value everywhere")])
+def test_predictions_that_cannot_be_meant_are_warned_about(value: int, words: str, tmp_path: Path, capsys) -> None:
+    alpha = np.zeros((20, 30), np.uint8)
+    alpha[5:15, 5:25] = 255
+    write_image(tmp_path / "gt" / "a" / "00.png", alpha)
+    write_image(tmp_path / "pred" / "a" / "00.png", np.full_like(alpha, 255) if value == 255 else alpha // 255)
+    imq_main([str(tmp_path / "pred"), str(tmp_path / "gt")])
+    assert words in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +80,16 @@ def test_bad_input_is_said_in_one_line(recorded, tmp_path):
     done = run("-m", "evaluation.table", gt, f"a={tmp_path / 'nowhere'}")
     assert done.returncode == 2
     assert re.fullmatch(r"error: .*nowhere: no such folder.*\n", done.stderr)
+
+
+def test_an_unreadable_matte_costs_its_image_in_every_row(recorded, tmp_path, capsys):
+    gt, pred = recorded / "gt", tmp_path / "pred"
+    shutil.copytree(gt, pred)
+    broken = sorted(path for path in pred.rglob("*.png"))[0]
+    broken.write_bytes(b"no picture")
+    assert main([str(gt), f"broken={pred}", f"whole={gt}", "--resamples", "20"]) == 1
+    shown = capsys.readouterr()
+    assert str(broken) in shown.err
+    assert "the table is of the 7 that all rows have" in shown.err
+    assert cells(shown.out, "broken") == cells(shown.out, "whole") == [[100, 100, 100]] * 5
+    assert "7 images" in shown.out

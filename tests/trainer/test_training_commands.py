@@ -249,7 +249,8 @@ def test_a_validation_file_that_cannot_be_used_is_named_and_nothing_is_lost(
     arguments = ["--config", str(experiment("val")), "--device", "cpu", "train.total_step=3", "train.val_step=2"]
     assert main.main([*arguments, "log.checkpoint_step=2", *lists]) == 0
     said = (tmp_path / "logging" / "val" / "log.txt").read_text()
-    assert said.count("WARNING") == 2 and "000002" in said.split("WARNING")[1].splitlines()[0]
+    assert said.count("WARNING") == 4 and "000002" in said.split("WARNING")[1].splitlines()[0]
+    assert "1 of 6 validation photographs cannot be used" in said.split("step 1:")[0]  # before the work begins
     assert read_checkpoint(tmp_path / "checkpoint" / "val" / "last.pth")["iter"] == 3
 
 
