@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
+from misc import torch_file
 from misc.errors import InputError
-from networks import InstMatt, torch_file
+from networks import InstMatt
 from networks.checkpoint import describe, load_network, network_from_checkpoint, read_checkpoint, to_published
 from tests.scenes import small_network
 
