@@ -1,6 +1,9 @@
-"""Photographs and rough masks -> one alpha matte per person.
+"""Photographs, with rough masks or without -> one alpha matte per person.
 
-On the command line over filelists or folders, see ``python infer.py --help``; from Python through ``Predictor``.
+    python infer.py --image-dir photos --output mattes --rgba
+
+On the command line over a photograph, filelists or folders, see ``python infer.py --help``; from Python through
+``Predictor``.
 """
 
 from __future__ import annotations
@@ -17,15 +20,17 @@ from tqdm import tqdm
 
 from config import named_keys
 from misc import distributed
+from misc.detectors import PeopleFinder
 from misc.device import PRECISIONS, free_memory, keep_freed_memory, select_device
 from misc.errors import InputError, run_script, say
 from misc.faults import TooLarge, one_line, one_of_many
-from misc.filelists import InferenceRecord, load_record, pair_inference
+from misc.filelists import InferenceRecord, list_photographs, load_record, pair_inference
 from misc.folders import left_out
 from misc.images import MASK_THRESHOLD, read_image, size_of
 from misc.keys import add_options, given_options
-from misc.outputs import Outputs
+from misc.outputs import Outputs, require_apart
 from misc.overlap import overlapped
+from misc.people import is_searched, search
 from misc.pictures import PHOTOGRAPHS
 from networks.checkpoint import WIDTH_KEY
 from networks.predictor import SHIPPED, Predictor
@@ -86,14 +91,21 @@ def bytes_needed(size: Sequence[int], people: int) -> float:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        description="Mattes of people from photographs and rough masks.",
+        description="Mattes of the people in photographs.",
         epilog="Exit status: 0 all done; 1 some photographs failed and are named; 2 nothing could be done.",
     )
     add = parser.add_argument
     add("--config", help="experiment file; what it names goes before what the checkpoint was made for")
     add("--checkpoint", default=SHIPPED, help="checkpoint of stage 1 or 2, ours or published (default: InstMatt-S)")
-    add("--image-dir", required=True, help="photographs: a filelist or a folder")
-    add("--mask-dir", required=True, help="masks: a filelist of …/<image>/NN.png, or a folder of such folders")
+    add("--image-dir", required=True, metavar="PHOTOS", help="a photograph, a folder of them or a filelist")
+    add(
+        "--mask-dir",
+        metavar="MASKS",
+        help="masks: a folder with <image>/NN.png, or a filelist of them (default: people are searched for, and their "
+        "masks kept in OUTPUT_masks, which the next run reads and you may edit)",
+    )
+    add("--detector", help="who searches: auto (default), detectron2, torchvision or FILE.onnx")
+    add("--detector-weights", metavar="FILE", help="weights of the detector (default: its own, downloaded)")
     add("--output", required=True, help="mattes go to OUTPUT/<image>/<mask name>")
     add("--image-ext", help=f"extension of the photographs (default: any of {' '.join(PHOTOGRAPHS)})")
     add("--mask-ext", default="png", help="extension of the masks (default png)")
@@ -126,6 +138,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         raise InputError(f"--guidance-thres: found {options.guidance_thres}, expected 1 to 255")
     if options.batch_size is not None and options.batch_size < 1:
         raise InputError(f"--batch-size: found {options.batch_size}, expected at least 1")
+    for flag, value in (("--detector", options.detector), ("--detector-weights", options.detector_weights)):
+        if options.mask_dir is not None and value is not None:
+            raise InputError(
+                f"{flag} {value}: nobody is searched for, as --mask-dir gives masks; leave out one of them"
+            )
     options.settings = given_options(options, KEYS.values())
     return options
 
@@ -165,6 +182,54 @@ def build_predictor(options: argparse.Namespace) -> Predictor:
     )
 
 
+def pair(options: argparse.Namespace, outputs: Outputs) -> tuple[list[InferenceRecord], list[str]]:
+    """Photographs with their masks, given or found, and the names of those without any.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        InputError: nothing to pair, or a result would take the place of a file that is read.
+    """
+    searched = options.mask_dir is None
+    records, without_masks = pair_inference(
+        options.image_dir,
+        outputs.masks if searched else options.mask_dir,
+        image_ext=options.image_ext,
+        mask_ext="png" if searched else options.mask_ext,
+        may_be_none=searched,
+    )
+    outputs.require_apart(
+        records, options.image_dir, options.mask_dir, options.composite, options.checkpoint, options.config
+    )
+    return records, without_masks
+
+
+def search_people(options: argparse.Namespace, folder: Path) -> list[str]:
+    """Find the people in every photograph that has no folder of masks yet; processes share the work.
+
+    Args:
+        options: of the command line.
+        folder: of the masks. What is there is kept: found earlier, edited, or empty because nobody was found.
+
+    Returns:
+        One line for every photograph of this process that failed.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        InputError: no photographs, or a detector that cannot be used.
+        OSError: the masks cannot be written.
+    """
+    photographs = list(list_photographs(options.image_dir, image_ext=options.image_ext).values())
+    require_apart(photographs, folders=[folder / path.stem for path in photographs])
+    todo = [path for path in distributed.own_share(photographs) if not is_searched(folder, path)]
+    failures: list[str] = []
+    if todo:
+        find = PeopleFinder(options.detector or "auto", weights=options.detector_weights, device=str(options.device))
+        _, failures = search(find, todo, folder, hide_progress=distributed.hide_progress())
+    folder.mkdir(parents=True, exist_ok=True)  # where no mask could be written into it
+    distributed.barrier()
+    return failures
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status.
 
@@ -172,49 +237,59 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = parse(arguments)
     outputs = build_outputs(options)
-    records, without_masks = pair_inference(
-        options.image_dir, options.mask_dir, image_ext=options.image_ext, mask_ext=options.mask_ext
-    )
-    outputs.require_apart(
-        records, options.image_dir, options.mask_dir, options.composite, options.checkpoint, options.config
-    )
+    searched = options.mask_dir is None
+    work = None if searched else pair(options, outputs)
     options.device = distributed.start(select_device(options.device))
     keep_freed_memory(options.device)
     with distributed.lost_processes():
+        unsearched = search_people(options, outputs.masks) if searched else []
+        records, without_masks = work or pair(options, outputs)
         own = distributed.own_share(records)
         todo = [record for record in own if not (options.resume and outputs.are_there(record))]
-        failures = run(build_predictor(options), todo, outputs) if todo else []
-        parts = distributed.gather_objects((failures, len(own) - len(todo)))
+        unmatted = run(build_predictor(options), todo, outputs) if todo else []
+        parts = distributed.gather_objects((unsearched, unmatted, len(own) - len(todo)))
     reports = distributed.is_main()
     distributed.stop()
     if not reports:
         return 0
-    failures = [line for lines, _ in parts for line in lines]
-    return report(options, records, without_masks, failures, skipped=sum(count for _, count in parts))
+    unsearched, unmatted = ([line for part in parts for line in part[kind]] for kind in (0, 1))
+    without_masks = (
+        without_masks if not searched else [name for name in without_masks if (outputs.masks / name).is_dir()]
+    )
+    return report(
+        options,
+        len(records) + len(unsearched),
+        without_masks,
+        unsearched + unmatted,
+        skipped=sum(part[2] for part in parts),
+    )
 
 
 def report(
-    options: argparse.Namespace,
-    records: list[InferenceRecord],
-    without_masks: list[str],
-    failures: list[str],
-    *,
-    skipped: int,
+    options: argparse.Namespace, photographs: int, without_masks: list[str], failures: list[str], *, skipped: int
 ) -> int:
-    """Say what was done and what was not; returns the exit status."""
+    """Say what was done and what was not; returns the exit status.
+
+    Args:
+        options: of the command line.
+        photographs: how many have masks, or could not be searched.
+        without_masks: names of the others.
+        failures: a line for each photograph that failed.
+        skipped: how many had been matted before.
+    """
+    searched = options.mask_dir is None
     for name in without_masks:
-        say(f"{name}: no masks, left out")
-    others = left_out(options.image_dir, extension=options.image_ext)
-    for line in filter(None, (others, left_out(options.mask_dir, extension=options.mask_ext, pattern="*/*"))):
+        say(f"{name}: nobody found" if searched else f"{name}: no masks, left out")
+    others = [left_out(options.image_dir, extension=options.image_ext)]
+    others += [] if searched else [left_out(options.mask_dir, extension=options.mask_ext, pattern="*/*")]
+    for line in filter(None, others):
         say(line)
     for line in failures:
         say(f"error: {line}")
     there = f", {skipped} of them before" if skipped else ""
-    done = len(records) - len(failures)
-    say(
-        f"{done} of {len(records)} photographs matted into {options.output}{there}; {len(without_masks)} without masks",
-        file=sys.stdout,
-    )
+    rest = f"nobody found in {len(without_masks)}" if searched else f"{len(without_masks)} without masks"
+    done = photographs - len(failures)
+    say(f"{done} of {photographs} photographs matted into {options.output}{there}; {rest}", file=sys.stdout)
     return 0 if not failures else 1 if done else 2
 
 

@@ -19,6 +19,7 @@ from misc.errors import InputError
 from misc.files import write_text
 from misc.folders import endings, pictures_in
 from misc.images import empty_mask, orientation_of, read_image, read_mask
+from misc.pictures import HEIC, PHOTOGRAPHS
 from misc.sizes import require_size
 
 
@@ -273,18 +274,21 @@ def pair_inference(
     *,
     image_ext: str | None = None,
     mask_ext: str = ".png",
+    may_be_none: bool = False,
 ) -> tuple[list[InferenceRecord], list[str]]:
     """Join photographs and masks by image name.
 
-    Each source is a filelist or a folder. A folder of photographs holds ``<image name>.<ext>``, one of masks
-    ``<image name>/NN.<ext>``; a folder of masks may also serve images that were not asked for.
+    Each source is a filelist or a folder, that of photographs also one file. A folder of photographs holds
+    ``<image name>.<ext>``, one of masks ``<image name>/NN.<ext>``; a folder of masks may also serve images that were
+    not asked for.
 
     Args:
-        image_source: filelist or folder of photographs.
+        image_source: filelist, folder or file of photographs.
         mask_source: filelist or folder of masks.
         image_ext: what photographs in a folder end with, with or without dot, in any case; by default any of
             ``misc.pictures.PHOTOGRAPHS``. Filelists are taken as they stand.
         mask_ext: the same for masks.
+        may_be_none: whether there may be no mask for any photograph.
 
     Returns:
         Records in order of the image list (by name for a folder), and the names of photographs without masks.
@@ -293,11 +297,7 @@ def pair_inference(
         FileNotFoundError: a source, or a file that a filelist names, does not exist.
         InputError: two photographs of one name, a listed mask whose photograph is not listed, or nothing to do.
     """
-    image_source, mask_source = Path(image_source), Path(mask_source)
-    images = _by_image(_files(image_source, image_ext, pattern="*"))
-    if not images:
-        expected = f"no file ends with {' '.join(endings(image_ext))}" if image_source.is_dir() else "the list is empty"
-        raise InputError(f"{image_source}: no photographs: {expected}{_subfolders(image_source)}")
+    images, mask_source = list_photographs(image_source, image_ext=image_ext), Path(mask_source)
     paths = _files(mask_source, mask_ext, pattern="*/*")
     masks = _by_instance(paths, "mask")
     if not mask_source.is_dir():
@@ -310,13 +310,33 @@ def pair_inference(
     records = [
         InferenceRecord(path.stem, path, _ordered(masks[name])) for name, path in images.items() if name in masks
     ]
-    if not records:
+    if not records and not may_be_none:
         example = next(iter(images))
         raise InputError(
             f"{mask_source}: {len(paths)} masks, none for the {len(images)} photographs of {image_source}; "
             f"expected …/{example}/NN{endings(mask_ext)[0]} and the like"
         )
-    return records, [name for name in images if name not in masks]
+    return records, [path.stem for name, path in images.items() if name not in masks]
+
+
+def list_photographs(source: str | Path, *, image_ext: str | None = None) -> dict[str, Path]:
+    """Photographs by name, in order of the list: of a filelist, a folder, or one file.
+
+    Args:
+        source: filelist, folder or photograph.
+        image_ext: see :func:`pair_inference`.
+
+    Raises:
+        FileNotFoundError: the source, or a file that a filelist names, does not exist.
+        InputError: two photographs of one name, or none.
+    """
+    source = Path(source)
+    is_one = source.is_file() and source.name.lower().endswith((*PHOTOGRAPHS, *HEIC))
+    images = _by_image([source] if is_one else _files(source, image_ext, pattern="*"))
+    if not images:
+        expected = f"no file ends with {' '.join(endings(image_ext))}" if source.is_dir() else "the list is empty"
+        raise InputError(f"{source}: no photographs: {expected}{_subfolders(source)}")
+    return images
 
 
 def _subfolders(folder: Path) -> str:

@@ -51,6 +51,11 @@ class Outputs:
             raise InputError(f"{self.folder}: no folder can stand beside it; choose another --output")
         return folder.with_name(folder.name + suffix)
 
+    @property
+    def masks(self) -> Path:
+        """Folder of the masks of people who were searched for."""
+        return self._beside("_masks")
+
     def mattes(self, record: Matted) -> list[Path]:
         """Files of the mattes, in the order of the masks."""
         return [(self.folder / record.name / path.name).with_suffix(".png") for path in record.masks]

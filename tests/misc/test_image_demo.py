@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from misc.detectors import Detections, build_detector, select
+from misc.detectors import Detections, PeopleFinder, build_detector, select
 from misc.errors import InputError
-from misc.image_demo import detect, find_photographs, main, write_masks
+from misc.image_demo import find_photographs, main
 from misc.images import read_mask, write_image
+from misc.people import search
 
 RULES = {"classes": ["person"], "min_score": 0.7, "min_area": 0.02}
 
@@ -70,22 +71,26 @@ class _FakeDetector:
         return _found(*[("person", 0.9 - 0.01 * i, 0.1 * (i + 1)) for i in range(count)], size=image.shape[:2])
 
 
+def _search(detector: _FakeDetector, photos: list[Path], out: Path, *, resume: bool = False):
+    return search(PeopleFinder(detector), photos, out, resume=resume, hide_progress=True)
+
+
 def _photo(path: Path, people: int) -> Path:
     write_image(path, np.full((50, 100, 3), people * 50, np.uint8))
     return path
 
 
-def test_one_folder_per_photograph_and_none_where_nobody_is(tmp_path: Path):
+def test_one_folder_per_photograph_and_an_empty_one_where_nobody_is(tmp_path: Path):
     photos = [_photo(tmp_path / f"{name}.png", people) for name, people in (("two", 2), ("nobody", 0), ("one", 1))]
     (tmp_path / "broken.jpg").write_bytes(b"not a picture")
     photos.insert(1, tmp_path / "broken.jpg")
-    empty, unreadable = detect(_FakeDetector(), photos, tmp_path / "out", progress=False, **RULES)
+    empty, unreadable = _search(_FakeDetector(), photos, tmp_path / "out")
     assert empty == ["nobody"]
     assert len(unreadable) == 1
     assert "broken.jpg" in unreadable[0]
     written = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.png"))
     assert written == ["one/00.png", "two/00.png", "two/01.png"]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["one", "two"]  # no temporary folder stays
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["nobody", "one", "two"]  # no temporary folder stays
 
 
 def test_masks_that_cannot_be_written_and_photographs_that_are_too_large_are_named(tmp_path: Path):
@@ -100,7 +105,7 @@ def test_masks_that_cannot_be_written_and_photographs_that_are_too_large_are_nam
                 raise MemoryError
             return found
 
-    empty, failed = detect(Full(), photos, tmp_path / "out", progress=False, **RULES)
+    empty, failed = _search(Full(), photos, tmp_path / "out")
     assert not empty and len(failed) == 2
     assert "out/a: Not a directory" in failed[0] and "b.png: not enough memory" in failed[1]
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == ["c"]
@@ -117,20 +122,40 @@ def test_photographs_in_the_folder_of_masks_are_refused(run: Callable, tmp_path:
 
 def test_a_second_run_replaces_masks_and_resume_leaves_them(tmp_path: Path):
     photo, out = _photo(tmp_path / "a.png", 2), tmp_path / "out"
-    detect(_FakeDetector(), [photo], out, progress=False, **RULES)
+    _search(_FakeDetector(), [photo], out)
     _photo(photo, 1)
     resumed = _FakeDetector()
-    detect(resumed, [photo], out, progress=False, resume=True, **RULES)
+    _search(resumed, [photo], out, resume=True)
     assert resumed.calls == 0
     assert len(list((out / "a").iterdir())) == 2
     (out / "a" / "notes.txt").write_text("mine")
-    detect(_FakeDetector(), [photo], out, progress=False, **RULES)
+    _search(_FakeDetector(), [photo], out)
     assert sorted(p.name for p in (out / "a").iterdir()) == ["00.png", "notes.txt"]
 
 
-def test_writing_no_masks_makes_no_folder(tmp_path: Path):
-    write_masks(tmp_path / "a", [])
-    assert list(tmp_path.iterdir()) == []
+def test_a_photograph_counts_as_searched_once_all_its_masks_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    photos, out = [_photo(tmp_path / f"{name}.png", 2) for name in ("a", "b")], tmp_path / "out"
+    written = []
+
+    def interrupted(path: Path, mask: np.ndarray) -> None:
+        written.append(path)
+        if len(written) == 4:
+            raise KeyboardInterrupt
+        write_image(path, mask)
+
+    monkeypatch.setattr("misc.people.write_image", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _search(_FakeDetector(), photos, out)
+    assert [path.name for path in out.iterdir()] == ["a"]
+    resumed = _FakeDetector()
+    _search(resumed, photos, out, resume=True)
+    assert resumed.calls == 1
+    assert sorted(str(path.relative_to(out)) for path in out.glob("*/*")) == [
+        "a/00.png",
+        "a/01.png",
+        "b/00.png",
+        "b/01.png",
+    ]
 
 
 def test_photographs_are_found_once_and_names_must_differ(tmp_path: Path):
