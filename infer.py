@@ -24,13 +24,13 @@ from misc.detectors import PeopleFinder
 from misc.device import PRECISIONS, free_memory, keep_freed_memory, select_device
 from misc.errors import InputError, run_script, say
 from misc.faults import TooLarge, one_line, one_of_many
-from misc.filelists import InferenceRecord, list_photographs, load_record, pair_inference
 from misc.folders import left_out
 from misc.images import MASK_THRESHOLD, read_image, size_of
 from misc.keys import add_options, given_options
 from misc.outputs import Outputs, require_apart
 from misc.overlap import overlapped
 from misc.people import is_searched, search
+from misc.photographs import InferenceRecord, list_photographs, load_record, pair_inference
 from misc.pictures import PHOTOGRAPHS
 from networks.checkpoint import WIDTH_KEY
 from networks.predictor import SHIPPED, Predictor
@@ -101,8 +101,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add(
         "--mask-dir",
         metavar="MASKS",
-        help="masks: a folder with <image>/NN.png, or a filelist of them (default: people are searched for, and their "
-        "masks kept in OUTPUT_masks, which the next run reads and you may edit)",
+        help="masks: a folder with <image>/NN.png or label images <image>.png, a filelist of them, COCO annotations or "
+        "arrays, see networks/README.md (default: people are searched for, and their masks kept in OUTPUT_masks, which "
+        "the next run reads and you may edit)",
     )
     add("--detector", help="who searches: auto (default), detectron2, torchvision or FILE.onnx")
     add("--detector-weights", metavar="FILE", help="weights of the detector (default: its own, downloaded)")

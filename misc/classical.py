@@ -27,10 +27,10 @@ from tqdm import tqdm
 from misc.cleaning import check_below, clean_matte
 from misc.errors import InputError, run_script, say
 from misc.faults import ends_run, one_line, one_of_many
-from misc.filelists import InferenceRecord, load_record, pair_inference
 from misc.folders import left_out
 from misc.images import MASK_THRESHOLD
 from misc.outputs import Outputs
+from misc.photographs import InferenceRecord, load_record, pair_inference
 
 METHODS = ("cf", "knn", "lkm")
 LEAST_BAND = 10  # pixels

@@ -26,10 +26,10 @@ from tqdm import tqdm
 from misc import visualize
 from misc.box import Box
 from misc.errors import InputError, run_script
-from misc.filelists import InferenceRecord, pair_inference
 from misc.files import write_text
 from misc.foreground import composite, cut_out
 from misc.images import read_alpha, read_image, write_image
+from misc.photographs import InferenceRecord, pair_inference
 from misc.regions import contact_window, hair_window
 from misc.sizes import require_size
 
@@ -148,7 +148,8 @@ def contact_sheet(records: list[InferenceRecord], mattes: Path, truth: Path | No
         if truth is not None:
             known = (truth / record.name).is_dir()
             true = read_alphas(truth / record.name, image) if known else np.zeros((0, *image.shape[:2]), np.float32)
-        masks = read_alphas(record.masks[0].parent, image)
+        shared = record.shared
+        masks = read_alphas(record.masks[0].parent, image) if shared is None else shared.read() / np.float32(255)
         rows.append(sheet_row(record.name, image, masks, read_alphas(mattes / record.name, image), true))
     beside = [] if truth is None else ["truth"]
     labels = ["photograph", "input masks", "mattes", *beside, "on green", "hair", "alpha", *beside]

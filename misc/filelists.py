@@ -13,14 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from misc.errors import InputError
 from misc.files import write_text
-from misc.folders import endings, pictures_in
-from misc.images import empty_mask, orientation_of, read_image, read_mask
-from misc.pictures import HEIC, PHOTOGRAPHS
-from misc.sizes import require_size
 
 
 @dataclass(frozen=True)
@@ -42,15 +36,6 @@ class ImageRecord:
     masks: tuple[Path, ...]
     fgs: tuple[Path, ...] = ()
     bgs: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True)
-class InferenceRecord:
-    """A photograph and the masks of the people to matte, in order of their file names."""
-
-    name: str
-    image: Path
-    masks: tuple[Path, ...]
 
 
 # ---------------------------------------------------------------------------------------------- reading and writing
@@ -162,10 +147,10 @@ def pair_training(
             which none belongs to any image.
     """
     records = []
-    fg_of = _by_instance(fgs, "foreground")
-    bg_of = _backgrounds(bgs, _by_instance(alphas, "alpha"))
+    fg_of = by_instance(fgs, "foreground")
+    bg_of = _backgrounds(bgs, by_instance(alphas, "alpha"))
     for record in pair_test(alphas=alphas, images=images, masks=masks):
-        stems = [_name(alpha, alpha.stem) for alpha in record.alphas]
+        stems = [image_name(alpha, alpha.stem) for alpha in record.alphas]
         fg = tuple(_find(fg_of.get(record.name, {}), stem, record.name, "foreground", "train_fg") for stem in stems)
         bg_by_stem = bg_of.get(record.name, {})
         if "" in bg_by_stem:
@@ -185,11 +170,11 @@ def pair_test(*, alphas: Sequence[Path], images: Sequence[Path], masks: Sequence
     Raises:
         InputError: as :func:`pair_training`.
     """
-    alpha_of = _by_instance(alphas, "alpha")
+    alpha_of = by_instance(alphas, "alpha")
     if not alpha_of:
         raise InputError("the filelist of alphas is empty; expected lines like …/<image name>/00.png")
-    image_of = _by_image(images)
-    mask_of = _by_instance(masks, "mask")
+    image_of = by_image(images)
+    mask_of = by_instance(masks, "mask")
     if mask_of and not alpha_of.keys() & mask_of.keys():
         raise InputError(
             f"{masks[0]}: image {masks[0].parent.name!r} has no alpha, nor has that of any other listed mask; "
@@ -202,29 +187,29 @@ def pair_test(*, alphas: Sequence[Path], images: Sequence[Path], masks: Sequence
             raise InputError(
                 f"{first}: no photograph {name}.jpg among {len(image_of)} listed; add it or drop the alpha"
             )
-        instances = _ordered(alpha_of[name])
-        records.append(ImageRecord(name, image_of[name], instances, _ordered(mask_of.get(name, {}))))
+        instances = in_order(alpha_of[name])
+        records.append(ImageRecord(name, image_of[name], instances, in_order(mask_of.get(name, {}))))
     return records
 
 
-def _by_instance(paths: Iterable[Path], role: str) -> dict[str, dict[str, Path]]:
+def by_instance(paths: Iterable[Path], role: str) -> dict[str, dict[str, Path]]:
     """Files ``…/<image name>/NN.ext`` by image name, then NN. The same file listed twice is harmless."""
     found: dict[str, dict[str, Path]] = {}
     for path in paths:
-        files = found.setdefault(_name(path, path.parent.name), {})
-        _claim(files, _name(path, path.stem), path, f"{role} {path.stem!r} of image {path.parent.name!r}")
+        files = found.setdefault(image_name(path, path.parent.name), {})
+        claim(files, image_name(path, path.stem), path, f"{role} {path.stem!r} of image {path.parent.name!r}")
     return found
 
 
-def _by_image(paths: Iterable[Path]) -> dict[str, Path]:
+def by_image(paths: Iterable[Path]) -> dict[str, Path]:
     """Photographs by name, in order of the list."""
     found: dict[str, Path] = {}
     for path in paths:
-        _claim(found, _name(path, path.stem), path, f"photograph {path.stem!r}")
+        claim(found, image_name(path, path.stem), path, f"photograph {path.stem!r}")
     return found
 
 
-def _name(path: Path, name: str) -> str:
+def image_name(path: Path, name: str) -> str:
     """A name by which files find each other: in one Unicode form, as systems write "é" in one or two characters.
 
     Raises:
@@ -235,7 +220,7 @@ def _name(path: Path, name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _claim(files: dict[str, Path], key: str, path: Path, what: str) -> None:
+def claim(files: dict[str, Path], key: str, path: Path, what: str) -> None:
     first = files.setdefault(key, path)
     if first != path and os.path.abspath(first) != os.path.abspath(path):
         raise InputError(
@@ -248,9 +233,9 @@ def _backgrounds(paths: Iterable[Path], alphas: InstanceFiles) -> dict[str, dict
     """Backgrounds by image name, then by stem of the alpha, or under "" where one serves the whole photograph."""
     found: dict[str, dict[str, Path]] = {}
     for path in paths:
-        folder, stem = unicodedata.normalize("NFC", path.parent.name), _name(path, path.stem)
+        folder, stem = unicodedata.normalize("NFC", path.parent.name), image_name(path, path.stem)
         name, stem = (folder, stem) if stem in alphas.get(folder, {}) else (stem, "")
-        _claim(found.setdefault(name, {}), stem, path, f"the background of image {name!r}")
+        claim(found.setdefault(name, {}), stem, path, f"the background of image {name!r}")
     return found
 
 
@@ -261,119 +246,5 @@ def _find(files: Mapping[str, Path], stem: str, name: str, role: str, key: str) 
     raise InputError(f"image {name!r}: no {role} for alpha {stem!r}; expected a line …/{wanted} in the list of {key}")
 
 
-def _ordered(files: Mapping[str, Path]) -> tuple[Path, ...]:
+def in_order(files: Mapping[str, Path]) -> tuple[Path, ...]:
     return tuple(files[stem] for stem in sorted(files))
-
-
-# --------------------------------------------------------------------------------------------- pairing for inference
-
-
-def pair_inference(
-    image_source: str | Path,
-    mask_source: str | Path,
-    *,
-    image_ext: str | None = None,
-    mask_ext: str = ".png",
-    may_be_none: bool = False,
-) -> tuple[list[InferenceRecord], list[str]]:
-    """Join photographs and masks by image name.
-
-    Each source is a filelist or a folder, that of photographs also one file. A folder of photographs holds
-    ``<image name>.<ext>``, one of masks ``<image name>/NN.<ext>``; a folder of masks may also serve images that were
-    not asked for.
-
-    Args:
-        image_source: filelist, folder or file of photographs.
-        mask_source: filelist or folder of masks.
-        image_ext: what photographs in a folder end with, with or without dot, in any case; by default any of
-            ``misc.pictures.PHOTOGRAPHS``. Filelists are taken as they stand.
-        mask_ext: the same for masks.
-        may_be_none: whether there may be no mask for any photograph.
-
-    Returns:
-        Records in order of the image list (by name for a folder), and the names of photographs without masks.
-
-    Raises:
-        FileNotFoundError: a source, or a file that a filelist names, does not exist.
-        InputError: two photographs of one name, a listed mask whose photograph is not listed, or nothing to do.
-    """
-    images, mask_source = list_photographs(image_source, image_ext=image_ext), Path(mask_source)
-    paths = _files(mask_source, mask_ext, pattern="*/*")
-    masks = _by_instance(paths, "mask")
-    if not mask_source.is_dir():
-        for path in paths:
-            if _name(path, path.parent.name) not in images:
-                raise InputError(
-                    f"{mask_source}: {path}: image {path.parent.name!r} is not among the {len(images)} photographs of "
-                    f"{image_source}; expected …/<image name>/NN.png; add the photograph or drop the line"
-                )
-    records = [
-        InferenceRecord(path.stem, path, _ordered(masks[name])) for name, path in images.items() if name in masks
-    ]
-    if not records and not may_be_none:
-        example = next(iter(images))
-        raise InputError(
-            f"{mask_source}: {len(paths)} masks, none for the {len(images)} photographs of {image_source}; "
-            f"expected …/{example}/NN{endings(mask_ext)[0]} and the like"
-        )
-    return records, [path.stem for name, path in images.items() if name not in masks]
-
-
-def list_photographs(source: str | Path, *, image_ext: str | None = None) -> dict[str, Path]:
-    """Photographs by name, in order of the list: of a filelist, a folder, or one file.
-
-    Args:
-        source: filelist, folder or photograph.
-        image_ext: see :func:`pair_inference`.
-
-    Raises:
-        FileNotFoundError: the source, or a file that a filelist names, does not exist.
-        InputError: two photographs of one name, or none.
-    """
-    source = Path(source)
-    is_one = source.is_file() and source.name.lower().endswith((*PHOTOGRAPHS, *HEIC))
-    images = _by_image([source] if is_one else _files(source, image_ext, pattern="*"))
-    if not images:
-        expected = f"no file ends with {' '.join(endings(image_ext))}" if source.is_dir() else "the list is empty"
-        raise InputError(f"{source}: no photographs: {expected}{_subfolders(source)}")
-    return images
-
-
-def _subfolders(folder: Path) -> str:
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    return f"; it holds the folders {', '.join(names[:3])}{', …' if len(names) > 3 else ''}: name one" if names else ""
-
-
-def _files(source: Path, ext: str | None, *, pattern: str) -> list[Path]:
-    """The lines of a filelist, or the files of a folder that end with ``ext``, ordered by name."""
-    if not source.exists():
-        raise FileNotFoundError(f"{source}: no such file or folder; expected a filelist or a folder")
-    return pictures_in(source, extension=ext, pattern=pattern) if source.is_dir() else read_filelist(source)
-
-
-# ------------------------------------------------------------------------------------------------- one photograph
-
-
-def load_record(record: InferenceRecord, *, threshold: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read one photograph, (H, W, 3) uint8, and its masks, (K, H, W) uint8.
-
-    Raises:
-        FileNotFoundError: a file is gone.
-        InputError: a file is unreadable, a mask has another size than its photograph or is empty; names the file.
-    """
-    image = read_image(record.image)
-    masks = []
-    for path in record.masks:
-        mask = read_mask(path)
-        require_size(mask, image.shape, path=path, like=record.image, remedy=_remedy(mask, image, record.image))
-        if mask.max(initial=0) < threshold:
-            raise empty_mask(path, threshold=threshold)
-        masks.append(mask)
-    return image, np.stack(masks)
-
-
-def _remedy(mask: np.ndarray, image: np.ndarray, photograph: Path) -> str:
-    """What to do if a mask has another size than its photograph."""
-    if mask.shape == image.shape[1::-1] and mask.shape != image.shape[:2] and orientation_of(photograph) >= 5:
-        return "its EXIF orientation was applied; the mask fits the picture before it is turned: turn the mask"
-    return "make them the same size"

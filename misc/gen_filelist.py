@@ -23,8 +23,9 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from misc.errors import InputError, run_script
-from misc.filelists import pair_inference, pair_test, pair_training, write_filelist
+from misc.filelists import pair_test, pair_training, write_filelist
 from misc.folders import left_out, pictures_in
+from misc.photographs import pair_inference
 from misc.pictures import PHOTOGRAPHS
 
 

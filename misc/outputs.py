@@ -28,7 +28,11 @@ class Matted(Protocol):
 
     @property
     def masks(self) -> Sequence[Path]:
-        """In the order of the mattes."""
+        """File of each, in the order of the mattes."""
+
+    @property
+    def mask_names(self) -> Sequence[str]:
+        """Name of each, which its results get."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,12 @@ class Outputs:
 
     def mattes(self, record: Matted) -> list[Path]:
         """Files of the mattes, in the order of the masks."""
-        return [(self.folder / record.name / path.name).with_suffix(".png") for path in record.masks]
+        return [self.folder / record.name / f"{name}.png" for name in record.mask_names]
 
     def cutouts(self, record: Matted) -> list[Path]:
         """Files of the cut-outs, in the order of the masks."""
         folder = self._beside("_rgba") / record.name
-        return [(folder / path.name).with_suffix(".png") for path in record.masks]
+        return [folder / f"{name}.png" for name in record.mask_names]
 
     def composite(self, record: Matted) -> Path:
         """File of the composite."""

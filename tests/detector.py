@@ -57,9 +57,11 @@ def write_people(path: Path, people: int, *, size: tuple[int, int] = (90, 120)) 
     """Write a photograph of up to two people, as the stand-in sees them; returns their masks, (people, H, W) bool."""
     image = np.full((*size, 3), 60, np.uint8)
     masks = np.zeros((people, *size), bool)
-    for number, columns in enumerate([slice(10, 50), slice(65, 105)][:people]):
-        masks[number, 20:80, columns] = True
-        image[20:80, columns, number] = 220
+    rows = slice(size[0] * 2 // 9, size[0] * 8 // 9)
+    for number, left in enumerate([size[1] // 12, size[1] * 13 // 24][:people]):
+        columns = slice(left, left + size[1] // 3)
+        masks[number, rows, columns] = True
+        image[rows, columns, number] = 220
     if path.suffix in (".png", ".jpg"):
         write_image(path, image)
     else:

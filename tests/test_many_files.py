@@ -17,9 +17,10 @@ import pytest
 import infer
 from misc import files
 from misc.errors import InputError, printable
-from misc.filelists import InferenceRecord, read_filelist, write_filelist
+from misc.filelists import read_filelist, write_filelist
 from misc.images import read_mask, write_image
 from misc.outputs import Outputs
+from misc.photographs import InferenceRecord
 from tests.launch import ROOT, run, start
 from tests.scenes import boxes, photograph
 

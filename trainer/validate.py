@@ -11,8 +11,9 @@ from evaluation.quality import ImqCounts, evaluate_image
 from misc import distributed
 from misc.errors import InputError
 from misc.faults import one_line, one_of_many
-from misc.filelists import ImageRecord, InferenceRecord, load_record
+from misc.filelists import ImageRecord
 from misc.images import MASK_THRESHOLD, read_alpha, to_uint8
+from misc.photographs import InferenceRecord, load_record
 from misc.sizes import require_size
 from networks.predictor import Predictor
 

@@ -14,8 +14,9 @@ from dataloader.check import check_image, read_records
 from dataloader.compose.sources import find_backgrounds, find_people, load_cutout
 from dataloader.prepare import READERS, Options
 from misc.errors import InputError
-from misc.filelists import pair_inference, pair_test, read_filelist
+from misc.filelists import pair_test, read_filelist
 from misc.images import read_image, write_image
+from misc.photographs import pair_inference
 
 COLOR = np.full((40, 30, 3), (200, 60, 40), np.uint8)
 ALPHA = np.zeros((40, 30), np.uint8)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from misc.errors import InputError
-from misc.filelists import pair_inference, pair_test, pair_training, read_filelist, write_filelist
+from misc.filelists import pair_test, pair_training, read_filelist, write_filelist
+from misc.photographs import pair_inference
 
 
 def touch(path: Path) -> Path:

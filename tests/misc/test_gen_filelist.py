@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from misc.errors import InputError
-from misc.filelists import pair_inference, pair_test, read_filelist
+from misc.filelists import pair_test, read_filelist
 from misc.gen_filelist import inference_lists, training_lists
+from misc.photographs import pair_inference
 
 PHOTOS = Path(__file__).parents[2] / "datasets" / "sample" / "photos"
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from misc.filelists import InferenceRecord
 from misc.images import read_image, read_rgba
 from misc.outputs import Outputs
+from misc.photographs import InferenceRecord
 from tests.scenes import wide_profile
 
 PERSON = np.array([200, 60, 40], np.uint8)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from misc.errors import InputError
-from misc.filelists import InferenceRecord, load_record
 from misc.images import read_alpha, read_mask, write_image
+from misc.photographs import InferenceRecord, load_record
 from tests.scenes import boxes, photograph
 
 BINARY = boxes(48, 64, (10, 40, 20, 44))[0]
