@@ -70,6 +70,15 @@ class Box(NamedTuple):
             min(self.right + margin, shape[1]),
         )
 
+    def inset(self, margin: int, *, shape: tuple[int, int]) -> Box:
+        """The box with ``margin`` fewer pixels on each side that is not an edge of an image of ``shape`` (H, W)."""
+        return Box(
+            self.top + margin * (self.top > 0),
+            self.left + margin * (self.left > 0),
+            self.bottom - margin * (self.bottom < shape[0]),
+            self.right - margin * (self.right < shape[1]),
+        )
+
     def union(self, other: Box) -> Box:
         """The smallest box that holds both; an empty box adds nothing."""
         if self.is_empty or other.is_empty:

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
 from misc.box import Box
-from networks.cover import HALO, FeatureStore, cover, touched_cells
+from networks.cover import END, FINE_RIM, HALO, UNIT, Computed, FeatureStore, cover, touched_cells
 from networks.decoder import Coarse, to_alpha
 from networks.instmatt import InstMatt, alone, check_size
 from networks.layers import scaled
@@ -35,6 +37,7 @@ class _Instances:
         crops: Sequence[Box],
         *,
         widths: tuple[int, int],
+        refined: bool,
         everywhere: bool,
     ) -> None:
         count, _, height, width = guidance.shape
@@ -42,7 +45,7 @@ class _Instances:
         self.alpha = torch.zeros((count, 3, height, width), device=image.device)
         self.region = torch.zeros((count, height, width), dtype=torch.bool, device=image.device)
         self.stores: list[FeatureStore] = []
-        self.widths, self.everywhere = widths, everywhere
+        self.widths, self.refined, self.everywhere = widths, refined, everywhere
         self.budget = [sys.maxsize if everywhere else FEATURE_BUDGET]
 
     def add(self, coarse: Coarse) -> None:
@@ -50,21 +53,27 @@ class _Instances:
         network, number = self.network, len(self.stores)
         here = self.crops[number].here
         image, guidance = self.image[here], self.guidance[number : number + 1][here]
-        height, width = image.shape[-2:]
+        shape = height, width = image.shape[-2], image.shape[-1]
 
-        def compute(rect: Box) -> tuple[Tensor, Box]:
+        def compute(rect: Box) -> Computed:
             """See ``FeatureStore``: the rim is as wide as the heads need and more, its outer part is of no use."""
-            grown = rect.grown(HALO, shape=(height, width))
-            x = network.stack(image[grown.here], guidance[grown.here])
-            quarter = coarse.quarter[Box(*(edge // 4 for edge in grown)).here]
-            return network.end(x, network.stem(x), quarter), rect.within(grown)
+            all_of_it = END.fit(rect, shape=shape, unit=UNIT)
+            around = all_of_it.inset(HALO - FINE_RIM, shape=shape)
+            x = network.stack(image[all_of_it.here], guidance[all_of_it.here])
+            quarter = coarse.quarter[Box(*(edge // 4 for edge in all_of_it)).here]
+            feature = network.end(x, network.stem(x), quarter, around.within(all_of_it))
+            return Computed(feature, around, all_of_it.inset(HALO, shape=shape))
 
         def finest(region: Tensor) -> Iterator[tuple[Box, Tensor]]:
             """See ``networks.progressive.fuse``."""
-            whole = [Box(0, 0, height, width)]
-            for rect in whole if self.everywhere else cover(touched_cells(region[0, 0]), height=height, width=width):
-                feature, inner = store.add(rect)
-                yield rect, to_alpha(network.decoder.refine_OS1(feature)[inner.here])
+            rects = [Box(0, 0, height, width)]
+            if not self.everywhere:  # the refiner, if there is one, will read a little more
+                cells = touched_cells(region[0, 0], UNIT)
+                grown = cv2.dilate(cells.astype(np.uint8), np.ones((3, 3))) if self.refined else cells
+                rects = cover(grown, END, unit=UNIT)
+            for rect in rects:
+                feature, around, there = store.add(rect)
+                yield there, to_alpha(network.decoder.refine_OS1(feature)[there.within(around).here])
 
         store = FeatureStore(compute, height=height, width=width, budget=self.budget)
         os8, os4 = to_alpha(coarse.logits8, scale=8), to_alpha(coarse.logits4, scale=4)
@@ -84,11 +93,9 @@ class _Instances:
             alpha[0], alpha[1], alpha[2] = 0, 1 - background, background
             alpha[crop.here] = inside
 
-    def prepare(self, number: int, rects: Sequence[Box]) -> None:
+    def prepare(self, number: int, wanted: np.ndarray) -> None:
         """Features of one instance that will be read; see ``networks.refiner.FeatureReader``."""
-        crop = self.crops[number]
-        inside = (rect.intersection(crop) for rect in rects)
-        self.stores[number].prepare([rect.within(crop) for rect in inside if not rect.is_empty])
+        self.stores[number].prepare(np.ascontiguousarray(wanted[self.crops[number].here]))
 
     def read(self, number: int, rect: Box) -> Tensor:
         """The feature of one instance in a rectangle, (32w, h, w), 0 outside its crop."""
@@ -140,7 +147,16 @@ def mattes(
         guidance = alone(guidance)
     count, _, height, width = guidance.shape
     chosen = [Box(0, 0, height, width)] * count if crops is None else list(crops)
-    instances = _Instances(network, image, guidance, chosen, widths=settings.self_refine_widths, everywhere=everywhere)
+    refined = network.refiner is not None and settings.refine_iterations > 0
+    instances = _Instances(
+        network,
+        image,
+        guidance,
+        chosen,
+        widths=settings.self_refine_widths,
+        refined=refined,
+        everywhere=everywhere,
+    )
     for crop, group in groupby(range(count), key=chosen.__getitem__):
         numbers = list(group)
         for start in range(0, len(numbers), batch_size):
@@ -151,9 +167,9 @@ def mattes(
     if crops is not None:
         instances.fill_outside_crops()
     stage1 = instances.alpha[:, 0].clone()
-    if network.refiner is None or settings.refine_iterations < 1:
+    if not refined or network.refiner is None:
         return stage1, stage1
-    refined = refine(
+    result = refine(
         network.refiner,
         image,
         instances.alpha,
@@ -161,6 +177,7 @@ def mattes(
         max_iterations=settings.refine_iterations,
         only_present=crops is not None,
         regions=None if everywhere else instances.region,
+        in_place=True,
     )
-    mixed = torch.lerp(stage1, refined[:, 0], settings.refine_share)
+    mixed = torch.lerp(stage1, result[:, 0], settings.refine_share)
     return torch.where(instances.region, mixed, stage1), stage1

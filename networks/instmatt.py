@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from misc.box import Box
 from networks.aspp import ASPP
 from networks.decoder import Coarse, Decoder, TriMattes, to_alpha
 from networks.encoder import Encoder
@@ -84,7 +85,7 @@ class InstMatt(nn.Module):
         code, skips = self.encoder(half)
         return self.decoder(self.aspp(code), skips)
 
-    def end(self, x: Tensor, half: Tensor, quarter: Tensor) -> Tensor:
+    def end(self, x: Tensor, half: Tensor, quarter: Tensor, part: Box | None = None) -> Tensor:
         """From 1/4 to the full size.
 
         Works on any part of an image whose edges are multiples of 4; within ``networks.cover.HALO`` pixels of an edge
@@ -94,12 +95,16 @@ class InstMatt(nn.Module):
             x: (N, 6, H, W), the input.
             half: (N, 32w, H/2, W/2), of the stem.
             quarter: (N, 64w, H/4, W/4), of the trunk.
+            part: of the image, edges even: what follows the half size is done there only, where a narrower rim,
+                ``networks.cover.FINE_RIM``, is enough.
 
         Returns:
-            The feature (N, 32w, H, W) that head and refiner read.
+            The feature (N, 32w, H, W), or that of the part, that head and refiner read.
         """
         up = self.decoder.layer4(quarter)
         half = self.encoder.shortcut[1](half).add_(up)  # nobody else reads a skip feature: no need of a third tensor
+        if part is not None:
+            x, half = x[part.here], half[Box(*(edge // 2 for edge in part)).here]
         up = self.decoder.enlarge(half)
         return self.encoder.shortcut[0](x).add_(up)
 

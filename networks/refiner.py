@@ -7,15 +7,15 @@ loop of the latter two, training has one of its own that teaches each iteration 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import reduce
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from misc.box import Box
-from networks.cover import parts_to_compute
+from networks.cover import Cost, Work, plan_work, whole_work
 from networks.decoder import to_alpha
 from networks.layers import leaky_relu, scaled
 
@@ -158,15 +158,21 @@ class MultiInstanceRefiner(nn.Module):
             (len(wanted), 3, h, w) float32, new tri-mattes in [0, 1].
         """
         count = len(tri_mattes)
-        mattes = tri_mattes.to(self.split.weight.dtype)
-        terms = tuple(zip(*(self._weighted(*pair) for pair in zip(mattes, feature))))
-        targets, references, _ = terms
-        all_targets, all_references, all_backgrounds = (reduce(torch.add, each) for each in terms)
-        common = self.common(
-            all_targets, all_references, all_backgrounds / count, image.to(all_targets.dtype), others=max(count - 1, 1)
-        )
         numbers = range(count) if wanted is None else wanted
-        refined = [self.merged(targets[n], references[n], common) for n in numbers]
+        own: dict[int, tuple[Tensor, Tensor]] = {}
+        total: list[Tensor] | None = None
+        for number, (matte, each) in enumerate(zip(tri_mattes.to(self.split.weight.dtype), feature)):
+            weighted = [each * channel for channel in matte]
+            total = weighted if total is None else [before + now for before, now in zip(total, weighted)]
+            if number in numbers:
+                own[number] = self._split(0, weighted[0]), self._split(1, weighted[1])
+        assert total is not None
+        # Splitting is linear: the sum over instances is split once instead of each instance.
+        targets, references, backgrounds = (self._split(channel, total[channel], count) for channel in range(3))
+        common = self.common(
+            targets, references, backgrounds / count, image.to(targets.dtype), others=max(count - 1, 1)
+        )
+        refined = [self.merged(*own[number], common) for number in numbers]
         return torch.cat(refined) if refined else tri_mattes[:0].float()
 
     def common(
@@ -194,11 +200,17 @@ class MultiInstanceRefiner(nn.Module):
         x = F.conv2d(own, first.weight[:, : own.shape[1]], padding=1).add_(common)
         return to_alpha(self.head(second(activation(x))))
 
-    def _weighted(self, matte: Tensor, feature: Tensor) -> list[Tensor]:
-        """t, r and b of one instance, (1, 16w, h, w) each, of its (3, h, w) and (32w, h, w)."""
+    def _split(self, channel: int, weighted: Tensor, count: int = 1) -> Tensor:
+        """t, r or b (channel 0, 1, 2), (1, 16w, h, w), of features (32w, h, w) weighted by that channel.
+
+        Args:
+            channel: of a tri-matte.
+            weighted: of one instance, or the sum over several.
+            count: how many.
+        """
         assert self.split.bias is not None
-        weights, biases = self.split.weight.chunk(3), self.split.bias.chunk(3)
-        return [F.conv2d((feature * m)[None], w, b, padding=1) for m, w, b in zip(matte, weights, biases)]
+        weight, bias = self.split.weight.chunk(3)[channel], self.split.bias.chunk(3)[channel]
+        return F.conv2d(weighted[None], weight, bias * count, padding=1)
 
 
 def inner(window: Box) -> Box:
@@ -215,16 +227,17 @@ def refine_window(
 
 
 REACH = 4  # receptive field of the refiner to each side, pixels; less than BORDER
+PART = Cost((32, 48, 64, 80, 96, 128, 160, 192), rim=REACH, work=((1.0, 0),), step=1300, piece=16)  # of a window
 
 
 class FeatureReader(Protocol):
     """Features that are computed where somebody asks for them."""
 
     def read(self, number: int, rect: Box) -> Tensor:
-        """The feature of one instance in a rectangle, (32w, h, w)."""
+        """The feature of one instance in a rectangle, (32w, h, w), of any value where ``prepare`` did not want it."""
 
-    def prepare(self, number: int, rects: Sequence[Box]) -> None:
-        """These rectangles will be read: compute them together, which takes less than one by one."""
+    def prepare(self, number: int, wanted: np.ndarray) -> None:
+        """What of (H, W) will be used of all that is read: computed together, it takes less than one by one."""
 
 
 class _Given(NamedTuple):
@@ -235,7 +248,7 @@ class _Given(NamedTuple):
     def read(self, number: int, rect: Box) -> Tensor:
         return self.feature[number][rect.here]
 
-    def prepare(self, number: int, rects: Sequence[Box]) -> None:
+    def prepare(self, number: int, wanted: np.ndarray) -> None:
         pass
 
 
@@ -248,6 +261,7 @@ def refine(
     max_iterations: int = 2,
     only_present: bool = False,
     regions: Tensor | None = None,
+    in_place: bool = False,
 ) -> Tensor:
     """Inference: refine all windows of one image until nothing changes.
 
@@ -263,11 +277,12 @@ def refine(
         only_present: in each window, only instances with alpha above 0.01 there take part.
         regions: (K, H, W) bool, where the result will be read: windows are then computed only there and where what
             is read there comes from. The change of an instance, too, is looked for there only.
+        in_place: write into ``tri_mattes``.
 
     Returns:
-        (K, 3, H, W), a new tensor.
+        (K, 3, H, W), a new tensor or ``tri_mattes``.
     """
-    result = tri_mattes.clone()
+    result = tri_mattes if in_place else tri_mattes.clone()
     height, width = tri_mattes.shape[-2:]
     side = window_size(len(tri_mattes), height, width)
     kept = (~find_duplicates(tri_mattes[:, 0])).nonzero()[:, 0].tolist()
@@ -275,18 +290,24 @@ def refine(
         return result
     windows = [window.box for window in choose_windows(disagreement(tri_mattes), side)]
     members = [_members(window, tri_mattes, kept, only_present=only_present) for window in windows]
-    plan = parts_to_compute([inner(window) for window in windows], regions, reach=REACH, iterations=max_iterations)
+    written = [inner(window) for window in windows]
+    if regions is None:
+        plan = whole_work(written, shape=(height, width), rim=REACH, iterations=max_iterations)
+    else:
+        plan = plan_work(written, regions, cost=PART, iterations=max_iterations)
     reader = _Given(feature) if isinstance(feature, Tensor) else feature
     for number in kept:
-        read = [parts for iteration in plan for parts, present in zip(iteration, members) if number in present]
-        reader.prepare(number, [part.grown(REACH, shape=(height, width)) for parts in read for part in parts])
+        wanted = np.zeros((height, width), np.uint8)
+        for work in (work for works in plan for work, present in zip(works, members) if number in present):
+            wanted[work.around.here] |= work.read
+        reader.prepare(number, wanted)
     moving = set(kept)
-    for iteration, parts in enumerate(plan, start=1):
+    for iteration, works in enumerate(plan, start=1):
         before = result[:, 0].clone() if iteration < max_iterations else None
-        for present, here in zip(members, parts):
-            wanted = [place for place, number in enumerate(present) if number in moving]
-            if wanted and here:
-                _refine_parts(refiner, here, image, result, reader, present, wanted)
+        for present, work in zip(members, works):
+            places = [place for place, number in enumerate(present) if number in moving]
+            if places and work.parts:
+                _refine_parts(refiner, work, image, result, reader, present, places)
         if before is None:  # nobody asks any more who still moves
             break
         moving = {number for number in moving if (result[number, 0] - before[number]).abs().max() > CONVERGED}
@@ -306,7 +327,7 @@ def _members(window: Box, tri_mattes: Tensor, kept: list[int], *, only_present: 
 
 def _refine_parts(
     refiner: MultiInstanceRefiner,
-    parts: list[Box],
+    work: Work,
     image: Tensor,
     tri_mattes: Tensor,
     reader: FeatureReader,
@@ -314,12 +335,15 @@ def _refine_parts(
     wanted: list[int],
 ) -> None:
     """Refine the wanted among the members of a window, in place; all parts read what was there before."""
+    shape = (image.shape[-2], image.shape[-1])
+    asked = torch.from_numpy(work.asked).to(image.device).bool()
     updates = []
-    for part in parts:
-        grown = part.grown(REACH, shape=(image.shape[-2], image.shape[-1]))
+    for part in work.parts:
+        grown = PART.fit(part, shape=shape, unit=1)
         features = (reader.read(number, grown) for number in members)
         refined = refiner(image[None][grown.here], tri_mattes[grown.here][members], features, wanted)
-        updates.append((part, refined[part.within(grown).here]))
-    for part, refined in updates:
+        updates.append((part, asked[part.within(work.around).here], refined[part.within(grown).here]))
+    for part, here, refined in updates:
         for place, values in zip(wanted, refined):
-            tri_mattes[members[place]][part.here] = values
+            old = tri_mattes[members[place]][part.here]
+            old.copy_(torch.where(here, values, old))

@@ -50,3 +50,8 @@ def test_the_box_of_a_mask() -> None:
     mask[3, 4], mask[7, 5] = 1, 200
     assert Box.of(mask) == Box.of(mask > 0) == (3, 4, 8, 6)
     assert (Box.of(mask).height, Box.of(mask).width) == (5, 2)
+
+
+def test_inset_keeps_the_edges_of_the_image() -> None:
+    assert Box(8, 0, 40, 60).inset(8, shape=(50, 60)) == Box(16, 0, 32, 60)
+    assert Box(0, 10, 50, 30).inset(4, shape=(50, 60)) == Box(0, 14, 50, 26)
