@@ -25,7 +25,7 @@ from misc.device import PRECISIONS, free_memory, keep_freed_memory, select_devic
 from misc.errors import InputError, run_script, say
 from misc.faults import TooLarge, one_line, one_of_many
 from misc.folders import left_out
-from misc.images import MASK_THRESHOLD, read_image, size_of
+from misc.images import MASK_THRESHOLD, read_image, require_finite, size_of
 from misc.keys import add_options, given_options
 from misc.outputs import Outputs, require_apart
 from misc.overlap import overlapped
@@ -66,7 +66,9 @@ def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) 
         with one_of_many(record.image, needs=lambda: needs, remedy="make it smaller or lower --max-side"):
             if free is not None and 0.8 * (needs - BYTES) > free:  # native code may crash, or be killed, where it ends
                 raise MemoryError
-            return loaded[0], predictor(*loaded)
+            mattes = predictor(*loaded)
+            require_finite(mattes, path=record.image)
+            return loaded[0], mattes
 
     def write(record: InferenceRecord, result: tuple[np.ndarray, np.ndarray]) -> None:
         with one_of_many(record.image):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import signal
 import sys
 import threading
@@ -50,6 +51,16 @@ class Terminated(KeyboardInterrupt):
 def printable(text: str) -> str:
     """A line that every terminal shows as it is: names may hold escape sequences, line breaks, bytes of no meaning."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def shown(value: object, *, most: int = 60) -> str:
+    """A value as one short piece of text for an error message, whatever it is: its type where it has no such text."""
+    try:
+        text = reprlib.repr(value) if isinstance(value, (str, bytes, int, float, list, tuple, dict)) else str(value)
+    except (ValueError, RecursionError):  # an integer of very many digits, lists in lists in lists
+        return type(value).__name__
+    text = printable(" ".join(text.split()))
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def say(line: str, *, file: TextIO | None = None) -> None:

@@ -204,6 +204,27 @@ def write_image(path: str | Path, image: np.ndarray, *, quality: int = 95, profi
     write_bytes(path, _with_profile(content, profile) if profile and path.suffix.lower() == ".png" else content)
 
 
+def require_finite(alphas: np.ndarray, *, path: str | Path = "mattes") -> None:
+    """Refuse mattes that are no numbers.
+
+    Args:
+        alphas: of any shape.
+        path: the photograph, for the error message.
+
+    Raises:
+        InputError: there are NaN or infinite values.
+    """
+    if not np.isfinite(alphas).all():
+        raise InputError(
+            f"{path}: the network gives values that are not finite; use --precision fp32, or another checkpoint"
+        )
+
+
 def to_uint8(alpha: np.ndarray) -> np.ndarray:
-    """Alpha in [0, 1] as 0..255, rounded to the nearest level (the published code truncated)."""
+    """Alpha in [0, 1] as 0..255, rounded to the nearest level (the published code truncated).
+
+    Raises:
+        InputError: values that are not finite, which no file can hold.
+    """
+    require_finite(alpha)
     return np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from misc.errors import InputError
+from misc.errors import InputError, printable, shown
 
 HEAD = 512  # bytes of a file that tell what it is
 UNPACKED = 2 * 2**30  # bytes that a file may unpack to where that is more than twice its own length
@@ -56,11 +56,12 @@ def require_tensors(state: Any, *, source: str | Path, key: str) -> dict[str, Te
         raise InputError(f"{source}: {key}: found {type(state).__name__}, expected a dictionary of tensors")
     for name, tensor in state.items():
         if not isinstance(name, str) or not name.isprintable():
-            raise InputError(f"{source}: {key}: found {name!r} among the names, expected printable text")
+            raise InputError(f"{source}: {key}: found {shown(name)} among the names, expected printable text")
         if not isinstance(tensor, Tensor):
             raise InputError(f"{source}: {key}: {name!r} is {type(tensor).__name__}, expected a tensor")
-        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
-            kind = "quantized" if tensor.is_quantized else f"{tensor.device.type}, {tensor.layout}"
+        if tensor.is_nested or tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+            kind = "quantized" if tensor.is_quantized else "nested" if tensor.is_nested else ""
+            kind = kind or f"{tensor.device.type}, {tensor.layout}"
             raise InputError(f"{source}: {key}: {name} is {kind}, expected a dense tensor with values")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise InputError(
@@ -73,11 +74,13 @@ def require_tensors(state: Any, *, source: str | Path, key: str) -> dict[str, Te
 def _require_pytorch(path: Path, head: bytes) -> None:
     """Refuse what is known by its first bytes, and archives that unpack to far more than they are."""
     remedy = "download the file itself"
-    text = head.lstrip().lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if re.match(rb"<[!?a-z]", text):
         raise InputError(f"{path}: a web page, not a checkpoint; {remedy}")
     if text.startswith(b"version https://git-lfs"):
         raise InputError(f"{path}: a Git LFS pointer, not the checkpoint it stands for; run: git lfs pull")
+    if head[8:10] == b'{"':
+        raise InputError(f"{path}: a safetensors file; load it in Python and write it with torch.save")
     if not head.startswith(b"PK"):
         return
     try:
@@ -118,7 +121,8 @@ def _reason(path: Path, error: Exception, *, zipped: bool) -> str:
     size = path.stat().st_size
     if not size or (zipped and not _has_directory(path)):
         return f"cannot be read as a checkpoint ({size} bytes): it is cut short; fetch or train it again"
-    said = re.split(r"[\n.]", message.strip() or type(error).__name__)[0][:120]
+    message = message.rpartition("WeightsUnpickler error: ")[2].strip() or type(error).__name__
+    said = printable(re.split(r"\n|\. |\.$", message)[0])[:120]
     return (
         f"cannot be read as a checkpoint ({size} bytes: {said}); it is damaged or no PyTorch file; fetch or train it "
         "again"

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from misc.errors import InputError
+from misc.errors import InputError, shown
 from misc.files import atomic_path, no_room
 from misc.torch_file import read_torch_file, require_tensors
 from networks.instmatt import InstMatt
@@ -28,8 +28,11 @@ _OURS_TO_PUBLISHED = (
     (".parametrizations.weight.0._u", ".module.weight_u"),
     (".parametrizations.weight.0._v", ".module.weight_v"),
 )
-HOLDERS = ("model", "network", "model_state_dict", "ema", "model_ema", "state_dict_ema", "params_ema", "params")
+_AVERAGES = ("ema", "model_ema", "state_dict_ema", "params_ema")
+HOLDERS = ("model", "network", "net", "checkpoint", "model_state_dict", "params", *_AVERAGES)
 WRAPPERS = ("module.", "_orig_mod.", "model.", "network.", "ema_model.", "ema.")  # of DDP, torch.compile and others
+WEIGHTS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+COUNTERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 WIDTH_KEY = "model.arch.width"  # of a configuration
 _STEM = "encoder.conv1.module.weight_bar"
 _CODE = "encoder.layer_bottleneck.0.conv1.module.weight_bar"
@@ -71,9 +74,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if "state_dict" not in checkpoint:
         held = next((key for key in HOLDERS if isinstance(checkpoint.get(key), dict)), None)
         if held is None and not all(isinstance(value, Tensor) for value in checkpoint.values()):
-            names = few([repr(name) for name in checkpoint])
+            names = few([shown(name) for name in checkpoint])
             raise InputError(f"{path}: found keys {names}, expected a dictionary with a state_dict")
         checkpoint = {**checkpoint, "state_dict": checkpoint[held]} if held else {"state_dict": checkpoint}
+        inner = checkpoint["state_dict"].get("state_dict")
+        if isinstance(inner, dict):  # {"model": {"state_dict": …}}
+            checkpoint = {**checkpoint, "state_dict": inner}
     for key in ("state_dict", "raw_state_dict"):
         if key in checkpoint:
             require_tensors(checkpoint[key], source=path, key=key)
@@ -145,7 +151,7 @@ def load_network(
                 f"{source}: a checkpoint of another architecture: {name} has shape {tuple(found.shape)}, "
                 f"expected {tuple(tensor.shape)} at width {network.width}; set model.arch.width to match"
             )
-        if tensor.is_floating_point() and not found.is_floating_point():
+        if found.dtype not in WEIGHTS and (tensor.is_floating_point() or found.dtype not in COUNTERS):
             raise InputError(f"{source}: {name} holds {found.dtype}, expected floating-point weights")
         if not torch.isfinite(found).all():
             raise InputError(
@@ -218,7 +224,7 @@ def _width_of(state: Mapping[str, Tensor], *, recorded: object, source: str | Pa
         return 1.0 if 1.0 in candidates else candidates[0]
     width = found[1] / 512 if recorded is None else recorded
     if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 64:
-        raise InputError(f"{source}: its width is {width!r}, expected a number above 0 and at most 64")
+        raise InputError(f"{source}: its width is {shown(width)}, expected a number above 0 and at most 64")
     if _channels(width) != found:
         raise InputError(
             f"{source}: a checkpoint of another architecture: it says width {width:g}, {_STEM} and {_CODE} have "

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from misc.errors import InputError
+from misc.errors import InputError, shown
 from misc.keys import Key, converted, expected, key, share
 
 
@@ -41,7 +41,7 @@ class Settings:
         for rule in KEYS.values():
             value = converted(getattr(self, rule.name), rule)
             if wanted := expected(value, rule):
-                raise InputError(f"{rule.name}: found {value!r}, expected {wanted}")
+                raise InputError(f"{rule.name}: found {shown(value)}, expected {wanted}")
             object.__setattr__(self, rule.name, value)
 
     @property

@@ -8,8 +8,8 @@ No generator states: everything drawn at random is a function of (seed, step).
 
 from __future__ import annotations
 
-import math
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from torch.optim import Optimizer
 
 from misc import distributed
-from misc.errors import InputError
+from misc.errors import InputError, shown
 from misc.files import atomic_path
 from networks import InstMatt
 from networks.checkpoint import load_network, read_checkpoint, to_published, write_checkpoint
@@ -115,13 +115,13 @@ class TrainingState:
             raise InputError(f"{path}: found no {', '.join(missing)}, expected training state; {remedy}")
         step, best, clip, scaler = (checkpoint[name] for name in ("iter", "best", "clip", "scaler"))
         for name, value, fits, wanted in (
-            ("iter", step, type(step) is int and step >= 0, "a step of at least 0"),
+            ("iter", step, type(step) is int and 0 <= step < 2**53, "a step of at least 0"),
             ("best", best, best is None or _is_number(best), "a finite score, or none"),
             ("clip", clip, _holds_numbers(clip) and {"total", "weight"} <= clip.keys(), "finite total and weight"),
             ("scaler", scaler, scaler == {} or _holds_numbers(scaler), "the state of a gradient scaler"),
         ):
             if not fits:
-                raise InputError(f"{path}: {name}: found {str(value)[:60]!r}, expected {wanted}; {remedy}")
+                raise InputError(f"{path}: {name}: found {shown(value)}, expected {wanted}; {remedy}")
         try:
             self.optimizer.load_state_dict(checkpoint["opt_state_dict"])
             self._check_moments(after=step)
@@ -152,7 +152,7 @@ class TrainingState:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max  # not so for NaN
 
 
 def _holds_numbers(state: object) -> bool:

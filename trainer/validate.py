@@ -12,7 +12,7 @@ from misc import distributed
 from misc.errors import InputError
 from misc.faults import one_line, one_of_many
 from misc.filelists import ImageRecord
-from misc.images import MASK_THRESHOLD, read_alpha, to_uint8
+from misc.images import MASK_THRESHOLD, read_alpha, require_finite, to_uint8
 from misc.photographs import InferenceRecord, load_record
 from misc.sizes import require_size
 from networks.predictor import Predictor
@@ -103,7 +103,9 @@ def _mattes(predictor: Predictor, record: ImageRecord, truth: np.ndarray) -> lis
     if not record.masks:
         return []
     image, masks = _load(record, truth, threshold=predictor.guidance_threshold)
-    return [to_uint8(matte).astype(np.float32) / 255 for matte in predictor(image, masks)]
+    mattes = predictor(image, masks)
+    require_finite(mattes, path=record.image)
+    return [to_uint8(matte).astype(np.float32) / 255 for matte in mattes]
 
 
 def _load(record: ImageRecord, truth: np.ndarray, *, threshold: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import pytest
 
 from misc.errors import InputError, RunError, run_script
 from misc.files import atomic_path, write_text
-from misc.images import read_alpha, read_image, read_mask, read_rgba, write_image
+from misc.images import read_alpha, read_image, read_mask, read_rgba, to_uint8, write_image
 from tests.scenes import photograph
 
 PICTURE = photograph(40, 50, blur=1)
@@ -100,3 +100,11 @@ def test_bugs_keep_their_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         run_script(main)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_matte_that_is_not_finite_is_never_written(value: float) -> None:
+    alpha = np.full((4, 5), 0.5, np.float32)
+    alpha[2, 3] = value
+    with pytest.raises(InputError, match="values that are not finite"):
+        to_uint8(alpha)

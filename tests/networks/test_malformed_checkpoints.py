@@ -43,6 +43,7 @@ def refusal(path: Path) -> str:
     line = str(error.value)
     assert line.startswith(f"{path}: ")
     assert "\n" not in line
+    assert len(line) < 500
     return line
 
 
@@ -67,6 +68,7 @@ def put(*keys: Any, value: Any) -> Callable[[dict[str, Any]], None]:
 
 
 SPARSE = torch.zeros(16, 6, 3, 3).to_sparse()
+JAGGED = torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged)
 QUANTIZED = torch.quantize_per_tensor(torch.zeros(16, 6, 3, 3), 0.1, 0, torch.qint8)
 MALFORMED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no state": (put("state_dict", value=None), "state_dict: found NoneType, expected a dictionary of tensors"),
@@ -87,6 +89,9 @@ MALFORMED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "int8": (with_state(put("encoder.bn1.weight", value=torch.ones(8, dtype=torch.int8))), "bn1.weight holds"),
     "complex": (with_state(put("encoder.bn1.bias", value=torch.ones(8, dtype=torch.complex64))), "bn1.bias holds"),
+    "float8": (with_state(put("encoder.bn1.bias", value=torch.ones(8).to(torch.float8_e4m3fn))), "bn1.bias holds"),
+    "complex counter": (with_state(put("encoder.bn1.num_batches_tracked", value=torch.tensor(1j))), "tracked holds"),
+    "jagged": (with_state(put(STEM, value=JAGGED)), "is nested"),
     "no config": (put("config", value=[1]), "config: found list, expected a dictionary"),
     "no model": (put("config", "model", value="large"), "config.model: found str, expected a dictionary"),
     "no arch": (put("config", "model", "arch", value=3), "config.model.arch: found int"),
@@ -95,6 +100,10 @@ MALFORMED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "width nan": (put("config", "model", "arch", "width", value=float("nan")), "its width is nan"),
     "width text": (put("config", "model", "arch", "width", value="0.5"), "its width is '0.5'"),
     "width list": (put("config", "model", "arch", "width", value=[1]), "its width is [1]"),
+    "width of many": (put("config", "model", "arch", "width", value=[1] * 10**5), "its width is [1, 1, 1,"),
+    "width tensor": (put("config", "model", "arch", "width", value=torch.zeros(99, 99)), "its width is tensor("),
+    "integer of 5 000 digits": (put("iter", value=10**5000), "damaged or no PyTorch file"),
+    "scale tensor": (put("config", "model", "scale", value=torch.zeros(99, 99)), "scale: found tensor("),
     "share 9": (put("config", "model", "refine_share", value=9), "refine_share: found 9.0"),
     "share nan": (put("config", "model", "refine_share", value=float("nan")), "refine_share: found nan"),
     "share text": (put("config", "model", "refine_share", value="half"), "refine_share: found 'half'"),
@@ -127,11 +136,12 @@ def named(prefix: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         lambda state: {"state_dict": named("_orig_mod.")(state)},
         lambda state: {"state_dict": named("module._orig_mod.")(state)},
         lambda state: {"model": state, "epoch": 3},
+        lambda state: {"checkpoint": {"state_dict": state}},
         lambda state: {"ema": named("module.")(state)},
         lambda state: {"state_dict": {**named("module.")(state), "n_averaged": torch.tensor(5)}},
         lambda state: {"state_dict": state, "loss": np.float64(0.25), "iter": np.int64(4), "lr": np.float32(1e-3)},
     ],
-    ids=["plain", "compiled", "compiled and parallel", "model", "ema", "averaged model", "numpy numbers"],
+    ids=["plain", "compiled", "compiled and parallel", "model", "nested", "ema", "averaged model", "numpy numbers"],
 )
 def test_layouts_of_others_load(layout: Callable, whole: dict[str, Any], tmp_path: Path) -> None:
     torch.save(layout(whole["state_dict"]), tmp_path / "other.pth")
@@ -148,6 +158,8 @@ def test_layouts_of_others_load(layout: Callable, whole: dict[str, Any], tmp_pat
     [
         (b"\n<!DOCTYPE html><html><head>", "a web page, not a checkpoint"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "a Git LFS pointer"),
+        (b"\xef\xbb\xbf<head><title>Sign in", "a web page, not a checkpoint"),
+        (b'\x40\0\0\0\0\0\0\0{"encoder.conv1.weight"', "a safetensors file"),
         (b"", "it is cut short"),
         (b"PK\x03\x04 and no more", "it is cut short"),
         (bytes(range(256)), "damaged or no PyTorch file"),
