@@ -27,7 +27,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -228,7 +228,25 @@ def new_trainer(config: Config, device: torch.device, *, channels_last: bool, fo
 # ------------------------------------------------------------------------------------------------------ the measurement
 
 
-def measure(options: argparse.Namespace, device: torch.device, folder: Path) -> list[dict[str, Any]]:
+class Measured(NamedTuple):
+    """What is known of a row.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        row: its name.
+        speed: steps per second, the median of the rounds; ``None`` where there is no such device.
+        ratio: to the plain row, the median of pairs.
+        memory: at its peak, GB.
+    """
+
+    device: str
+    row: str
+    speed: float | None = None
+    ratio: float | None = None
+    memory: float | None = None
+
+
+def measure(options: argparse.Namespace, device: torch.device, folder: Path) -> list[Measured]:
     """All rows on one device."""
     total = (options.rounds + 1) * options.steps
     rows = [Row(name, options, device, steps=options.steps, total=total, folder=folder) for name in options.rows]
@@ -239,13 +257,13 @@ def measure(options: argparse.Namespace, device: torch.device, folder: Path) -> 
         for row in rows:
             speeds[row.name].append(row.timed_round())
     return [
-        {
-            "device": device.type,
-            "row": name,
-            "speed": statistics.median(values),
-            "ratio": statistics.median(ours / plain for ours, plain in zip(values, speeds["plain"])),
-            "memory": None if options.no_memory else peak_memory(name, device.type, options),
-        }
+        Measured(
+            device.type,
+            name,
+            speed=statistics.median(values),
+            ratio=statistics.median(ours / plain for ours, plain in zip(values, speeds["plain"])),
+            memory=None if options.no_memory else peak_memory(name, device.type, options),
+        )
         for name, values in speeds.items()
     ]
 
@@ -269,18 +287,16 @@ def measure_memory(options: argparse.Namespace, device: torch.device, folder: Pa
     return 0
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
+def table(rows: Sequence[Measured]) -> str:
     """Rows as a Markdown table."""
     lines = [
         "| device | | steps per s | ratio to plain | peak memory, GB |",
         "|---|---|---:|---:|---:|",
     ]
     for row in rows:
-        if row["speed"] is None:
-            lines.append(f"| {row['device']} | {row['row']} | – | – | – |")
-            continue
-        memory = "–" if row["memory"] is None else f"{row['memory']:.2f}"
-        lines.append(f"| {row['device']} | {row['row']} | {row['speed']:.3g} | {row['ratio']:.2f} | {memory} |")
+        figures = zip((row.speed, row.ratio, row.memory), (".3g", ".2f", ".2f"))
+        cells = ["–" if value is None else format(value, form) for value, form in figures]
+        lines.append(f"| {row.device} | {row.row} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -409,7 +425,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     there = [name for name in options.device if name == "cpu" or torch.cuda.is_available()]
-    rows: list[dict[str, Any]] = []
+    rows: list[Measured] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if options.only or options.curves:
@@ -426,10 +442,10 @@ def main(arguments: list[str] | None = None) -> int:
             if name in there:
                 rows += measure(options, torch.device(name), folder)
             else:
-                rows.append({"device": name, "row": "not on this machine", "speed": None})
+                rows.append(Measured(name, "not on this machine"))
     print(table(rows))
     if options.json:
-        write_text(options.json, json.dumps(rows, indent=1))
+        write_text(options.json, json.dumps([row._asdict() for row in rows], indent=1))
     return 0
 
 
