@@ -1,0 +1,175 @@
+"""Alphas of photographed people anew, by a network that knows more about hair than they do (self-training).
+
+    python -m dataloader.relabel masks PEOPLE MASKS                one mask per photograph, from its alpha
+    python infer.py --image-dir PEOPLE/photo --mask-dir MASKS --output MATTES --flip
+    python -m dataloader.relabel merge PEOPLE MATTES NEW           people to train on: fg/, alpha/ and photo/
+
+PEOPLE holds ``fg/`` and ``alpha/``, and ``photo/`` for those who were not cut out of it: the same pixels as ``alpha``.
+A matte takes the place of an alpha where both see the same person (IoU), near the alpha, and in the upper part of a
+person who is seen whole, where hair is; of a portrait, which the lower edge of its picture cuts off, everywhere.
+Colours are estimated anew from the photograph (needs pymatting). Others are linked as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from dataloader.compose.sources import find_people, find_photographs
+from misc.errors import InputError, run_script, say
+from misc.faults import ends_run, one_line, one_of_many
+from misc.files import atomic_path
+from misc.foreground import clean_foreground
+from misc.images import read_alpha, read_image, to_uint8, write_image
+from misc.sizes import require_size
+
+UPPER, FADE = 0.22, 0.05  # share of a person's height in which the matte counts, and above whose end it fades
+NEAR = 30  # pixels round an alpha in which its person may be
+PRESENT = 0.05  # alphas above it are near the person
+
+
+def merged(alpha: np.ndarray, matte: np.ndarray) -> np.ndarray:
+    """The alpha with the matte in its place where that may be, see the module.
+
+    Args:
+        alpha: (H, W) float32 in [0, 1], not empty.
+        matte: the same of the network.
+
+    Returns:
+        (H, W) float32 in [0, 1].
+    """
+    rows = np.flatnonzero((alpha > 0.5).any(axis=1))
+    ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * NEAR + 1, 2 * NEAR + 1))
+    near = cv2.dilate((alpha > PRESENT).astype(np.uint8), ellipse)
+    share = np.ones(len(alpha), np.float32)
+    if rows[-1] < len(alpha) - 1:  # seen down to the feet
+        depth = (np.arange(len(alpha)) - rows[0]) / len(range(rows[0], rows[-1] + 1))
+        share = np.clip((UPPER - depth) / FADE, 0, 1).astype(np.float32)
+    return matte * near * share[:, None] + alpha * (1 - share[:, None])
+
+
+def agreement(alpha: np.ndarray, matte: np.ndarray) -> float:
+    """IoU of what is more than half there."""
+    a, b = alpha > 0.5, matte > 0.5
+    return float((a & b).sum() / max(1, (a | b).sum()))
+
+
+def write_masks(people: Path, output: Path) -> int:
+    """Write OUTPUT/NAME/00.png for every photograph: where its alpha is more than half; returns how many."""
+    photographs = find_photographs([people])
+    for person in tqdm(photographs, desc="masks", unit="photo", disable=None):
+        assert person.alpha is not None
+        mask = np.where(read_alpha(person.alpha) > 0.5, 255, 0).astype(np.uint8)
+        write_image(output / person.color.stem / "00.png", mask)
+    return len(photographs)
+
+
+def relabel(people: Path, mattes: Path, output: Path, *, least: float) -> tuple[Counter[str], list[str]]:
+    """Write the people anew; those that are there already are passed over.
+
+    Args:
+        people: folder with fg/, alpha/ and photo/.
+        mattes: NAME/00.png for each photograph; one without keeps its alpha.
+        output: gets fg/, alpha/ and photo/.
+        least: IoU of alpha and matte from which on the matte is used.
+
+    Returns:
+        How many people have a new alpha and how many keep theirs, and a line for each that could not be done.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        InputError: no people, or no pymatting.
+    """
+    photographs = {person.color.stem: person.color for person in find_photographs([people])}
+    counts: Counter[str] = Counter()
+    failed = []
+    for person in tqdm(find_people([people]), desc="relabel", unit="person", disable=None):
+        name, photograph = person.color.stem, photographs.get(person.color.stem)
+        if person.alpha is None:
+            raise InputError(f"{people}: found {person.color.name}, expected the folders fg, alpha and photo")
+        try:
+            with one_of_many(person.color):
+                found = None
+                if photograph is not None:
+                    _link(photograph, output / "photo" / photograph.name)
+                    found = _new_alpha(person.alpha, mattes / name / "00.png", least=least)
+                counts["new" if found is not None else "kept"] += 1
+                if (output / "alpha" / f"{name}.png").exists():
+                    continue
+                if found is None or photograph is None:
+                    _link(person.color, output / "fg" / person.color.name)
+                    _link(person.alpha, output / "alpha" / f"{name}.png")
+                else:
+                    colors = read_image(photograph)
+                    require_size(found, colors.shape, path=person.alpha, like=photograph)
+                    write_image(output / "fg" / f"{name}.png", clean_foreground(colors, found))
+                    write_image(output / "alpha" / f"{name}.png", to_uint8(found))  # last: says that both are there
+        except (InputError, OSError) as error:
+            if ends_run(error) or "pymatting" in str(error):
+                raise
+            failed.append(one_line(error))
+    return counts, failed
+
+
+def _new_alpha(path: Path, matte_path: Path, *, least: float) -> np.ndarray | None:
+    """The alpha with the matte in it, or ``None`` where there is no matte or it is of something else."""
+    if not matte_path.is_file():
+        return None
+    alpha, matte = read_alpha(path), read_alpha(matte_path)
+    require_size(matte, alpha.shape, path=matte_path, like=path)
+    return merged(alpha, matte) if agreement(alpha, matte) >= least else None
+
+
+def _link(source: Path, target: Path) -> None:
+    if not target.exists():
+        with atomic_path(target) as temporary:
+            temporary.unlink()
+            os.symlink(source.resolve(), temporary)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    masks = commands.add_parser("masks", help="one mask per photograph, from its alpha")
+    masks.add_argument("people", type=Path, help="folder with photo/ and alpha/")
+    masks.add_argument("output", type=Path, help="gets NAME/00.png")
+    merge = commands.add_parser("merge", help="people with the mattes in their alphas")
+    merge.add_argument("people", type=Path, help="folder with fg/, alpha/ and photo/")
+    merge.add_argument("mattes", type=Path, help="what infer.py made of photo/ and the masks")
+    merge.add_argument("output", type=Path, help="gets fg/, alpha/ and photo/")
+    merge.add_argument("--least", type=float, default=0.97, help="IoU from which on a matte is used [%(default)s]")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = parse(arguments)
+    if options.command == "masks":
+        print(f"{write_masks(options.people, options.output)} masks in {options.output}")
+        return 0
+    if not 0 <= options.least <= 1:
+        raise InputError(f"--least: found {options.least}, expected 0 to 1")
+    if options.output.resolve() == options.people.resolve():
+        raise InputError(f"{options.output}: is read too; choose another folder for the new people")
+    if not options.mattes.is_dir():
+        raise FileNotFoundError(f"{options.mattes}: no such folder; expected the mattes that infer.py made")
+    counts, failed = relabel(options.people, options.mattes, options.output, least=options.least)
+    for line in failed:
+        say(f"error: {line}")
+    print(f"{options.output}: {counts['new']} people with a new alpha, {counts['kept']} as they were")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    run_script(main)

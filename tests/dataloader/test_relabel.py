@@ -1,0 +1,80 @@
+"""People with alphas of a network in place of their own: where, of whom, and what is left alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataloader import relabel
+from dataloader.compose.sources import find_people, find_photographs
+from misc.errors import InputError
+from misc.images import read_alpha, read_image, write_image
+from tests.scenes import figure, photograph
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    """A portrait that the lower edge cuts off, somebody seen whole, and a cut-out without a photograph."""
+    folder = tmp_path / "people"
+    portrait = figure()
+    whole = np.pad(portrait.alpha, ((0, 20), (0, 0)))
+    for name, alpha in (("portrait", portrait.alpha), ("whole", whole), ("cutout", whole)):
+        write_image(folder / "fg" / f"{name}.png", photograph(*alpha.shape, seed=1))
+        write_image(folder / "alpha" / f"{name}.png", np.rint(alpha * 255).astype(np.uint8))
+        if name != "cutout":
+            write_image(folder / "photo" / f"{name}.png", photograph(*alpha.shape, seed=2))
+    return folder
+
+
+def with_strand(alpha: np.ndarray) -> np.ndarray:
+    """A strand leaves the head, another the lower body, and there is something far from both."""
+    matte = alpha.copy()
+    matte[10:60, 145:148] = 0.6
+    matte[220:230, 175:190] = 0.6
+    matte[0:5, 0:5] = 1
+    return matte
+
+
+def test_mattes_take_the_place_of_alphas_where_they_may(people: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pymatting")
+    assert relabel.main(["masks", str(people), str(tmp_path / "masks")]) == 0
+    masks = sorted((tmp_path / "masks").rglob("*.png"))
+    assert [path.parent.name for path in masks] == ["portrait", "whole"]
+    for path in masks:
+        matte = with_strand(read_alpha(people / "alpha" / f"{path.parent.name}.png"))
+        write_image(tmp_path / "mattes" / path.parent.name / "00.png", np.rint(matte * 255).astype(np.uint8))
+    command = ["merge", str(people), str(tmp_path / "mattes"), str(tmp_path / "new"), "--least", "0.9"]
+    assert relabel.main(command) == 0
+    alphas = {path.stem: read_alpha(path) for path in (tmp_path / "new" / "alpha").iterdir()}
+    for name in ("portrait", "whole"):
+        assert alphas[name][30, 146] == pytest.approx(0.6, abs=0.01)
+        assert not alphas[name][:5, :5].any()
+        assert (alphas[name][225, 180] > 0.5) == (name == "portrait")
+        solid = alphas[name] == 1
+        found = read_image(tmp_path / "new" / "fg" / f"{name}.png")
+        np.testing.assert_array_equal(found[solid], read_image(people / "photo" / f"{name}.png")[solid])
+    np.testing.assert_array_equal(alphas["cutout"], read_alpha(people / "alpha" / "cutout.png"))
+    assert len(find_people([tmp_path / "new"])) == 3
+    assert len(find_photographs([tmp_path / "new"])) == 2
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "new").rglob("*.png")}
+    assert relabel.main(command) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "new").rglob("*.png")}
+
+
+def test_mattes_of_somebody_else_and_bad_files_leave_people_as_they_are(
+    people: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    other = np.zeros((280, 200), np.uint8)
+    other[:, :20] = 255
+    write_image(tmp_path / "mattes" / "whole" / "00.png", other)
+    (tmp_path / "mattes" / "portrait").mkdir()
+    (tmp_path / "mattes" / "portrait" / "00.png").write_bytes(b"no picture")
+    assert relabel.main(["merge", str(people), str(tmp_path / "mattes"), str(tmp_path / "new")]) == 1
+    assert "portrait/00.png" in capsys.readouterr().err
+    np.testing.assert_array_equal(
+        read_alpha(tmp_path / "new" / "alpha" / "whole.png"), read_alpha(people / "alpha" / "whole.png")
+    )
+    with pytest.raises(InputError, match="is read too"):
+        relabel.main(["merge", str(people), str(tmp_path / "mattes"), str(people)])
