@@ -27,6 +27,7 @@ from misc.faults import TooLarge, one_line, one_of_many
 from misc.folders import left_out
 from misc.images import MASK_THRESHOLD, read_image, require_finite, size_of
 from misc.keys import add_options, given_options
+from misc.matte_formats import FORMATS
 from misc.outputs import Outputs, require_apart
 from misc.overlap import overlapped
 from misc.people import is_searched, search
@@ -127,7 +128,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="fp32 (default), bf16, fp16 (GPU only) or auto: bf16 where the machine is fast at it",
     )
     add("--resume", action="store_true", help="skip photographs whose results are there already")
-    add("--rgba", action="store_true", help="also cut-outs with their own colours: OUTPUT_rgba/<image>/<mask name>")
+    add("--rgba", action="store_true", help="also cut-outs with their own colours: OUTPUT_rgba/<image>/<mask name>.png")
+    add("--crop", action="store_true", help="as --rgba, cropped to the person; offsets.json beside them says where")
+    add("--format", default="png", choices=FORMATS, help="of the mattes: png (8 bits, default), png16, webp or tiff16")
     add("--composite", metavar="PHOTO", help="also all people on this photograph: OUTPUT_composite/<image>.png, sRGB")
     add(
         "overrides",
@@ -146,6 +149,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             raise InputError(
                 f"{flag} {value}: nobody is searched for, as --mask-dir gives masks; leave out one of them"
             )
+    options.rgba |= options.crop
     options.settings = given_options(options, KEYS.values())
     return options
 
@@ -158,9 +162,11 @@ def build_outputs(options: argparse.Namespace) -> Outputs:
         InputError: the background is no photograph, or pymatting is needed and not installed.
     """
     if (options.rgba or options.composite) and importlib.util.find_spec("pymatting") is None:
-        raise InputError("--rgba and --composite need pymatting; install it with `pip install pymatting`")
+        raise InputError("--rgba, --crop and --composite need pymatting; install it with `pip install pymatting`")
     background = read_image(options.composite, srgb=True) if options.composite else None
-    return Outputs(Path(options.output), rgba=options.rgba, background=background)
+    return Outputs(
+        Path(options.output), rgba=options.rgba, background=background, crop=options.crop, format=options.format
+    )
 
 
 def build_predictor(options: argparse.Namespace) -> Predictor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,15 @@ from typing import Protocol
 
 import numpy as np
 
+from misc.box import Box
 from misc.errors import InputError
+from misc.files import write_text
 from misc.foreground import composite, cut_out
-from misc.images import profile_of, to_srgb, to_uint8, write_image
+from misc.images import profile_of, to_srgb, write_image
+from misc.matte_formats import FORMATS, write_matte
+
+VISIBLE = 8  # of 255: what less alpha shows nobody sees, and cut-outs are not enlarged for it
+MARGIN = 4  # pixels round what is visible, in which an edge fades
 
 
 class Matted(Protocol):
@@ -40,14 +47,18 @@ class Outputs:
     """Where results go.
 
     Attributes:
-        folder: mattes, <folder>/<image>/<mask name>.png.
+        folder: mattes, <folder>/<image>/<mask name>.png, or with the suffix of another format.
         rgba: also cut-outs, <folder>_rgba/<image>/<mask name>.png, with the colour profile of their photograph.
+        crop: cut-outs are cropped to the person; <folder>_rgba/<image>/offsets.json says where they stood.
+        format: of the mattes, a row of ``misc.matte_formats.FORMATS``.
         background: also all people on this photograph, (H, W, 3) uint8, sRGB: <folder>_composite/<image>.png, sRGB.
     """
 
     folder: Path
     rgba: bool = False
     background: np.ndarray | None = None
+    crop: bool = False
+    format: str = "png"
 
     def _beside(self, suffix: str) -> Path:
         folder = Path(os.path.abspath(self.folder))  # "." and ".." have no name of their own
@@ -62,12 +73,17 @@ class Outputs:
 
     def mattes(self, record: Matted) -> list[Path]:
         """Files of the mattes, in the order of the masks."""
-        return [self.folder / record.name / f"{name}.png" for name in record.mask_names]
+        suffix = FORMATS[self.format].suffix
+        return [self.folder / record.name / f"{name}{suffix}" for name in record.mask_names]
 
     def cutouts(self, record: Matted) -> list[Path]:
         """Files of the cut-outs, in the order of the masks."""
         folder = self._beside("_rgba") / record.name
         return [folder / f"{name}.png" for name in record.mask_names]
+
+    def offsets(self, record: Matted) -> Path:
+        """File that says where cropped cut-outs stood."""
+        return self._beside("_rgba") / record.name / "offsets.json"
 
     def composite(self, record: Matted) -> Path:
         """File of the composite."""
@@ -77,6 +93,7 @@ class Outputs:
         """Everything that is written for a photograph."""
         files = self.mattes(record)
         files += self.cutouts(record) if self.rgba else []
+        files += [self.offsets(record)] if self.rgba and self.crop else []
         files += [self.composite(record)] if self.background is not None else []
         return files
 
@@ -109,14 +126,38 @@ class Outputs:
             profile = profile_of(record.image)
             cutouts = [cut_out(image, matte) for matte in mattes]
             if self.rgba:
-                for path, cutout in zip(self.cutouts(record), cutouts):
-                    write_image(path, cutout, profile=profile)
+                self._write_cutouts(record, cutouts, profile)
             if self.background is not None:
                 if profile:
                     cutouts = [np.dstack([to_srgb(c[..., :3].copy(), profile), c[..., 3]]) for c in cutouts]
                 write_image(self.composite(record), composite(cutouts, self.background))
         for path, matte in zip(self.mattes(record), mattes):
-            write_image(path, to_uint8(matte))
+            write_matte(path, matte, FORMATS[self.format])
+
+    def _write_cutouts(self, record: Matted, cutouts: Sequence[np.ndarray], profile: bytes | None) -> None:
+        """Write cut-outs (H, W, 4), and where they stood if they are cropped."""
+        places = {}
+        for path, cutout in zip(self.cutouts(record), cutouts):
+            if self.crop:
+                box = visible_box(cutout[..., 3])
+                places[path.name] = {"left": box.left, "top": box.top, "width": box.width, "height": box.height}
+                cutout = cutout[box.rows_and_columns]
+            write_image(path, cutout, profile=profile)
+        if self.crop:
+            height, width = cutouts[0].shape[:2]
+            content = {"photograph": {"file": record.image.name, "width": width, "height": height}, "cutouts": places}
+            write_text(self.offsets(record), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def visible_box(alpha: np.ndarray) -> Box:
+    """What a cut-out is cropped to: all that can be seen and a few pixels round it; one pixel where that is nothing.
+
+    Args:
+        alpha: (H, W) uint8.
+    """
+    person = Box.of(alpha >= VISIBLE)
+    shape = (alpha.shape[0], alpha.shape[1])
+    return Box(0, 0, 1, 1) if person.is_empty else person.grown(MARGIN, shape=shape)
 
 
 def require_apart(inputs: Iterable[Path], *, results: Iterable[Path] = (), folders: Iterable[Path] = ()) -> None:

@@ -109,6 +109,9 @@ def test_one_photograph_or_a_filelist(
     (tmp_path / "list.txt").write_text("photos/b.jpg\nphotos/c.webp\n")
     assert infer.main(options(small_checkpoint, tmp_path / "list.txt", tmp_path / "two", *search)) == 0
     assert files(tmp_path / "two") == ["b/00.png"]
+    changed = [*search, "--format", "webp", "--resume"]
+    assert infer.main(options(small_checkpoint, photographs / "a.png", tmp_path / "one", *changed)) == 0
+    assert files(tmp_path / "one") == ["a/00.png", "a/00.webp", "a/01.png", "a/01.webp"]
     assert infer.main(options(small_checkpoint, photographs / "c.webp", tmp_path / "none", *search)) == 0
     assert "0 of 0 photographs matted" in (said := capsys.readouterr().out) and "nobody found in 1" in said
     assert infer.main(options(small_checkpoint, photographs / "j.jpg", tmp_path / "broken", *search)) == 2
