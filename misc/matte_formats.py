@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from misc.files import write_bytes
+from misc.images import require_finite
 
 MOST_OF_WEBP = 16383  # pixels of a side, of its format
 
@@ -63,9 +64,11 @@ def write_matte(path: Path, alpha: np.ndarray, kind: MatteFormat) -> None:
         kind: of the file.
 
     Raises:
+        InputError: values that are not finite, which no file can hold.
         OSError: the file cannot be written, or is of a kind that cannot hold so large a matte.
     """
     if kind.suffix == ".webp" and max(alpha.shape) > MOST_OF_WEBP:
         raise OSError(f"{path}: WebP holds at most {MOST_OF_WEBP} pixels a side; write png, png16 or tiff16 (--format)")
+    require_finite(alpha, path=path)
     most = np.iinfo(kind.dtype).max
     write_bytes(path, kind.encode(np.rint(np.clip(alpha, 0, 1) * most).astype(kind.dtype)))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from misc.errors import InputError
 from misc.images import read_alpha, read_image, read_rgba
 from misc.matte_formats import FORMATS, write_matte
 from misc.outputs import Outputs
@@ -50,9 +51,11 @@ def test_mattes_of_every_format_hold_what_was_computed(kind: str, name: str, lev
     assert np.abs(found - matte[0]).max() <= 0.5001 / levels
 
 
-def test_a_matte_that_webp_cannot_hold_is_one_line(tmp_path: Path) -> None:
+def test_a_matte_that_no_file_can_hold_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"00\.webp: WebP holds at most 16383 pixels a side; write png.*--format"):
         write_matte(tmp_path / "00.webp", np.zeros((16384, 2), np.float32), FORMATS["webp"])
+    with pytest.raises(InputError, match=r"00\.png: the network gives values that are not finite"):
+        write_matte(tmp_path / "00.png", np.full((2, 2), np.nan, np.float32), FORMATS["png16"])
     assert not list(tmp_path.iterdir())
 
 
