@@ -54,14 +54,15 @@ class _Instances:
         here = self.crops[number].here
         image, guidance = self.image[here], self.guidance[number : number + 1][here]
         shape = height, width = image.shape[-2], image.shape[-1]
+        quarter = coarse.quarter  # what is computed later needs no more of ``coarse``
 
         def compute(rect: Box) -> Computed:
             """See ``FeatureStore``: the rim is as wide as the heads need and more, its outer part is of no use."""
             all_of_it = END.fit(rect, shape=shape, unit=UNIT)
             around = all_of_it.inset(HALO - FINE_RIM, shape=shape)
             x = network.stack(image[all_of_it.here], guidance[all_of_it.here])
-            quarter = coarse.quarter[Box(*(edge // 4 for edge in all_of_it)).here]
-            feature = network.end(x, network.stem(x), quarter, around.within(all_of_it))
+            part = quarter[Box(*(edge // 4 for edge in all_of_it)).here]
+            feature = network.end(x, network.stem(x), part, around.within(all_of_it))
             return Computed(feature, around, all_of_it.inset(HALO, shape=shape))
 
         def finest(region: Tensor) -> Iterator[tuple[Box, Tensor]]:
@@ -179,5 +180,8 @@ def mattes(
         regions=None if everywhere else instances.region,
         in_place=True,
     )
-    mixed = torch.lerp(stage1, result[:, 0], settings.refine_share)
-    return torch.where(instances.region, mixed, stage1), stage1
+    instances.stores.clear()  # the features are not needed any more, the memory is
+    alpha = torch.empty_like(stage1)
+    for out, before, after, region in zip(alpha, stage1, result[:, 0], instances.region):  # one by one: for memory, too
+        torch.where(region, torch.lerp(before, after, settings.refine_share), before, out=out)
+    return alpha, stage1
