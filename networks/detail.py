@@ -13,6 +13,8 @@ All lengths are pixels of the network, so that a photograph gets the same mattes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -93,7 +95,7 @@ def hairiness(matte: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.minimum(cv2.GaussianBlur(weight, (0, 0), SOFT), 1) * band, band
 
 
-def add_detail(image: np.ndarray, small: np.ndarray, mattes: np.ndarray) -> np.ndarray:
+def add_detail(image: np.ndarray, small: np.ndarray, mattes: np.ndarray, out: Sequence[np.ndarray]) -> None:
     """Mattes of the network at the size of the photograph, with its detail.
 
     Args:
@@ -101,20 +103,19 @@ def add_detail(image: np.ndarray, small: np.ndarray, mattes: np.ndarray) -> np.n
         small: (h, w, 3) uint8, the same at the size of the network. Where that is larger than the photograph, mattes
             get their detail there and are reduced.
         mattes: (K, h, w) float32 in [0, 1].
-
-    Returns:
-        (K, H, W) float32 in [0, 1]. Those of several people may add up to more than 1, see
-        ``networks.scale.at_most_one``.
+        out: (H, W) float32 each, where they are written, in [0, 1]. Those of several people may add up to more than 1,
+            see ``networks.scale.at_most_one``.
     """
     height, width = image.shape[:2]
     guide = Guide(small)
-    if small.shape[0] > height:
-        detailed = (_detailed(small, guide, matte, matte.copy()) for matte in mattes)
-        return np.stack([cv2.resize(matte, (width, height), interpolation=cv2.INTER_AREA) for matte in detailed])
-    result = np.empty((len(mattes), height, width), np.float32)
-    for matte, out in zip(mattes, result):
-        _detailed(image, guide, matte, cv2.resize(matte, (width, height), dst=out, interpolation=cv2.INTER_LINEAR))
-    return result
+    for matte, place in zip(mattes, out):
+        if small.shape[0] > height:
+            place[...] = cv2.resize(
+                _detailed(small, guide, matte, matte.copy()), (width, height), interpolation=cv2.INTER_AREA
+            )
+        else:
+            cv2.resize(matte, (width, height), dst=place, interpolation=cv2.INTER_LINEAR)
+            _detailed(image, guide, matte, place)
 
 
 def _detailed(image: np.ndarray, guide: Guide, matte: np.ndarray, out: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -78,16 +79,15 @@ class Geometry:
         height, width = self.resized
         return np.ascontiguousarray(mattes[:, PADDING : PADDING + height, PADDING : PADDING + width])
 
-    def inverse(self, mattes: np.ndarray) -> np.ndarray:
+    def inverse(self, mattes: np.ndarray, out: Sequence[np.ndarray]) -> None:
         """Resize mattes back.
 
         Args:
-            mattes: (K, H, W) of the resized size, uint8 or float32.
-
-        Returns:
-            (K, H, W) of the original size and the same type.
+            mattes: (K, H, W) float32 of the resized size.
+            out: (H, W) float32 of the original size each, where they are written.
         """
-        return np.stack([_resize(matte, self.original, smooth=self.smooth) for matte in mattes])
+        for matte, place in zip(mattes, out):
+            place[...] = _resize(matte, self.original, smooth=self.smooth)
 
 
 def _padded(size: tuple[int, int]) -> tuple[int, int]:

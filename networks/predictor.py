@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -104,31 +104,40 @@ class Predictor:
         binary = check_input(image, masks, threshold=self.guidance_threshold)
         if settings.untangle_masks:
             binary = untangle(binary)
+        # Each matte is written where it is returned: at the size of the photograph there is no second one.
+        mattes = np.zeros(binary.shape, np.float32)
         if settings.scale == "person":
-            mattes = np.zeros(binary.shape, np.float32)
             for crop in plan_crops(binary, max_side=settings.max_side):
-                _, rows, columns = crop.part.here
-                mattes[list(crop.members), rows, columns] = self._crop(image, binary, crop)
+                self._crop(image, binary, crop, mattes)
         else:
             geometry = Geometry.plan(*image.shape[:2], max_side=settings.max_side)
-            mattes = self._part(image, binary, len(binary), geometry)
-        if settings.drop_far and settings.scale != "person":
-            mattes = np.stack([drop_far(*pair) for pair in zip(mattes, binary)])
+            self._part(image, list(binary), geometry, list(mattes))
+            for matte, mask in zip(mattes, binary) if settings.drop_far else ():
+                matte[...] = drop_far(matte, mask)
         if settings.detail or settings.scale == "person":
             at_most_one(mattes)
         return mattes
 
-    def _crop(self, image: np.ndarray, masks: np.ndarray, crop: Crop) -> np.ndarray:
-        """Mattes of the members of a crop, at the size of that part of the photograph."""
-        part = crop.part.here
+    def _crop(self, image: np.ndarray, masks: np.ndarray, crop: Crop, mattes: np.ndarray) -> None:
+        """Write the mattes of the members of a crop into those of the photograph, (K, H, W) float32."""
+        part = crop.part.rows_and_columns
         others = [number for number in range(len(masks)) if number not in crop.members and masks[number][part].any()]
-        here = np.ascontiguousarray(masks[[*crop.members, *others]][part])
-        pixels = np.ascontiguousarray(image[part[1:]])
-        return self._part(pixels, here, len(crop.members), Geometry.to_size(pixels.shape[:2], crop.size))
+        here = [masks[number][part] for number in (*crop.members, *others)]
+        geometry = Geometry.to_size((crop.part.height, crop.part.width), crop.size)
+        self._part(image[part], here, geometry, [mattes[number][part] for number in crop.members])
 
-    def _part(self, image: np.ndarray, masks: np.ndarray, count: int, geometry: Geometry) -> np.ndarray:
-        """Mattes of the first ``count`` people of a photograph or a part of it, at its size; the others guide them."""
-        settings = self.settings
+    def _part(
+        self, image: np.ndarray, masks: Sequence[np.ndarray], geometry: Geometry, out: Sequence[np.ndarray]
+    ) -> None:
+        """Write the mattes of the first people of a photograph or a part of it, at its size; the others guide them.
+
+        Args:
+            image: (h, w, 3) uint8.
+            masks: (h, w) uint8 each, 0 or 1.
+            geometry: of the part.
+            out: (h, w) float32 each, one for each of the people who are matted.
+        """
+        settings, count = self.settings, len(out)
         resized = geometry.resize(image)
         pixels = normalise(to_device(geometry.pad(resized), self.device).permute(2, 0, 1).float() / 255)
         small = np.stack([geometry.resize_mask(mask) for mask in masks])
@@ -142,7 +151,10 @@ class Predictor:
         mattes = geometry.unpad(result.float().cpu().numpy())
         if settings.drop_far and settings.scale == "person":  # the same pieces as at full size, in less time
             mattes = np.stack([drop_far(*pair) for pair in zip(mattes, small)])
-        return add_detail(image, resized, mattes) if settings.detail else geometry.inverse(mattes)
+        if settings.detail:
+            add_detail(image, resized, mattes, out)
+        else:
+            geometry.inverse(mattes, out)
 
     def _matte(self, image: torch.Tensor, guidance: torch.Tensor, masks: np.ndarray) -> torch.Tensor:
         """(K, H, W) mattes of the padded size."""
@@ -193,4 +205,4 @@ def check_input(image: np.ndarray, masks: np.ndarray, *, threshold: int) -> np.n
     for number, mask in enumerate(binary):
         if not mask.any():
             raise InputError(f"masks: number {number} is empty at threshold {threshold}")
-    return binary.astype(np.uint8)
+    return binary.view(np.uint8)

@@ -22,6 +22,7 @@ MOST_ENLARGED = 2.0  # beyond it nothing appears that was not photographed
 MARGIN = 0.25  # round a mask's box, as a share of its longer side: what the mask lacks, and a little background
 LEAST_MARGIN = 32  # the same in pixels of the network
 LIKE = 2.0  # how often the longest box of a crop may hold its shortest
+STRIP = 2**21  # pixels whose sums are there at the same time: bounds memory
 LARGEST_CROP = 1280 * 853  # pixels of the network: bounds memory and time of one person
 
 
@@ -118,6 +119,10 @@ def at_most_one(mattes: np.ndarray) -> None:
     Args:
         mattes: (K, H, W) float32 in [0, 1].
     """
-    total = mattes.sum(axis=0)
-    rows, columns = np.nonzero(total > 1)
-    mattes[:, rows, columns] /= total[rows, columns]
+    rows_at_once = max(1, STRIP // mattes.shape[2])
+    for top in range(0, mattes.shape[1], rows_at_once):
+        strip = mattes[:, top : top + rows_at_once]
+        total = strip.sum(axis=0)
+        if total.max() > 1:
+            rows, columns = np.nonzero(total > 1)
+            strip[:, rows, columns] /= total[rows, columns]

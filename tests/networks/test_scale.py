@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from misc.box import Box
 from misc.errors import InputError
+from networks import scale
 from networks.predictor import Predictor
 from networks.scale import LARGEST_CROP, MOST_ENLARGED, TARGET, Crop, at_most_one, plan_crops
 from tests.scenes import small_network
@@ -75,7 +76,9 @@ def test_every_person_is_in_one_crop_with_all_of_the_mask(people: int, seed: int
             assert Box.of(masks[number]).intersection(crop.part) == Box.of(masks[number])
 
 
-def test_alphas_of_all_people_are_at_most_one() -> None:
+@pytest.mark.parametrize("strip", [1, 100, scale.STRIP])
+def test_alphas_of_all_people_are_at_most_one(strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "STRIP", strip)
     mattes = np.random.default_rng(0).random((3, 20, 30), dtype=np.float32)
     before = mattes.copy()
     at_most_one(mattes)
