@@ -18,6 +18,7 @@ from misc.errors import InputError, run_script
 from misc.keys import Value
 from trainer.build import build_trainer, evaluate
 from trainer.stages import STAGES
+from trainer.stream import dead_loaders
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -62,7 +63,7 @@ def _work(options: argparse.Namespace, named: dict[str, Value], device: torch.de
         evaluate(config, named=named, checkpoint=checkpoint, device=device)
         return 0
     trainer = build_trainer(config, stage=options.stage, device=device)
-    with trainer.logger:
+    with dead_loaders(), trainer.logger:
         return 0 if trainer.run() else 143
 
 

@@ -108,6 +108,8 @@ def write_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
         try:
             torch.save(dict(checkpoint), temporary)
         except RuntimeError as error:  # PyTorch's writer does not say why it failed
+            if "DataLoader worker" in str(error):  # raised wherever the main thread is when one of them dies
+                raise
             raise no_room(Path(path), "PyTorch's writer failed") from error
 
 

@@ -155,7 +155,7 @@ def build_trainer(config: Config, *, stage: int, device: torch.device) -> Traine
             workers=config.data.workers,
             pin_memory=device.type == "cuda",
         ),
-        validate=(lambda: validate(predictor, records, report=logger.warning)) if records else None,
+        validate=(lambda stop: validate(predictor, records, report=logger.warning, stop=stop)) if records else None,
         config=config,
         logger=logger,
         folder=folder,
@@ -189,17 +189,24 @@ def _build_state(config: Config, *, stage: int, device: torch.device, folder: Pa
         try:
             state.load(resume, weights_only=config.train.reset_lr)
         except InputError as error:
-            raise InputError(f"{error}{_other_checkpoints(resume)}") from None
+            raise InputError(f"{error}{_other_checkpoints(state, resume)}") from None
     return state, task
 
 
-def _other_checkpoints(broken: Path) -> str:
-    """Which checkpoints of the run are there beside one that cannot be used, newest first, for the end of a line."""
-    others = [path for path in (broken.parent / BEST, *sorted(broken.parent.glob("step_*.pth"))) if path.is_file()]
-    others = sorted((path for path in others if path != broken), key=lambda path: path.stat().st_mtime, reverse=True)
-    if not others:
+def _other_checkpoints(state: TrainingState, broken: Path) -> str:
+    """Which whole checkpoints of the run stand beside one that cannot be used, newest first, for the end of a line."""
+    whole: list[tuple[int, Path]] = []
+    for path in (broken.parent / LAST, broken.parent / BEST, *sorted(broken.parent.glob("step_*.pth"))[-3:]):
+        try:
+            if path != broken and path.is_file():
+                state.load(path)
+                whole.append((state.step, path))
+        except (InputError, OSError):
+            continue
+    if not whole:
         return ""
-    return f"; to go on from an earlier one: train.resume_checkpoint={others[0]} ({few([p.name for p in others])})"
+    listed = ", ".join(f"{path.name} of step {step}" for step, path in sorted(whole, reverse=True))
+    return f"; to go on from an earlier one: train.resume_checkpoint={max(whole)[1]} ({listed})"
 
 
 def _require_one_start(step: int, folder: Path) -> None:

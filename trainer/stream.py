@@ -24,6 +24,7 @@ try:
 except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
+AGAIN = "the same command goes on from the last checkpoint"
 OPEN_FILES = 128  # of the trainer itself
 OPEN_PER_BATCH = 8  # one for each tensor of a batch on its way from a process
 
@@ -131,14 +132,14 @@ def training_batches(
         prefetch_factor=prefetch if workers else None,
         worker_init_fn=partial(_leave_signals_to_the_trainer, ending),
     )
-    with _loader_faults():
+    with loader_faults():
         batches = iter(loader)  # starts the processes: they load while the run is being set up
     return _one_by_one(batches)
 
 
 def _one_by_one(batches: Iterator[MattingBatch]) -> Iterator[MattingBatch]:
     """The batches; what befalls the loader's processes is a ``RunError``."""
-    with _loader_faults():
+    with loader_faults():
         yield from batches
 
 
@@ -165,18 +166,31 @@ def _require_open_files(count: int, *, workers: int) -> None:
 
 
 @contextmanager
-def _loader_faults() -> Iterator[None]:
+def loader_faults() -> Iterator[None]:
     """Turns what PyTorch raises about the loader's processes into one line with a remedy."""
-    again = "the same command goes on from the last checkpoint"
     try:
-        yield
+        with dead_loaders():
+            yield
     except (RuntimeError, OSError) as error:
         text = " ".join(str(error).split())
-        if "DataLoader worker" in text:
-            raise RunError(
-                f"a process of the loader has died ({text[:150]}); if the machine ran out of memory, lower "
-                f"data.workers or data.compose_cache_mb; {again}"
-            ) from error
-        if isinstance(error, OSError) and error.filename is None:
-            raise RunError(f"the loader's processes cannot be reached ({text[:150]}); {again}") from error
+        if (isinstance(error, OSError) and error.filename is None) or text.startswith("Too many open files"):
+            raise RunError(f"the loader's processes cannot be reached ({text[:150]}); {AGAIN}") from error
         raise
+
+
+@contextmanager
+def dead_loaders() -> Iterator[None]:
+    """Turns the death of a process of the loader into one line, for the whole of a training.
+
+    PyTorch notices it by a signal, which it answers with an error wherever the main thread is.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        if isinstance(error, RunError) or "DataLoader worker" not in text:
+            raise
+        raise RunError(
+            f"a process of the loader has died ({text[:150]}); if the machine ran out of memory, lower data.workers or "
+            f"data.compose_cache_mb; {AGAIN}"
+        ) from error

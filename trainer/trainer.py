@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ from networks.checkpoint import to_published, write_checkpoint
 from trainer.pictures import strip
 from trainer.schedule import learning_rate
 from trainer.state import BEST, LAST, TrainingState, keep_step
-from trainer.validate import quality_table
+from trainer.stop import StopRequest
+from trainer.validate import Abandoned, quality_table
 
 STOP_CHECK = 10  # steps between looks at whether some process was asked to stop
 
@@ -40,7 +40,8 @@ class Trainer:
             see ``trainer.tasks``.
         state: network, optimizer and all else that a checkpoint holds.
         batches: yields the batches from the state's step on, ``train.accumulate`` of them per step.
-        validate: scores the network; ``None`` for no validation.
+        validate: scores the network, or raises ``Abandoned`` soon after the function that it is given returns true;
+            ``None`` for no validation.
         config: the resolved configuration.
         logger: of the run.
         folder: of the checkpoints.
@@ -53,7 +54,7 @@ class Trainer:
         task: nn.Module,
         state: TrainingState,
         batches: Iterator[MattingBatch],
-        validate: Callable[[], ImqCounts] | None,
+        validate: Callable[[Callable[[], bool]], ImqCounts] | None,
         config: Config,
         logger: RunLogger,
         folder: Path,
@@ -63,6 +64,7 @@ class Trainer:
         self.state = state
         self.batches = batches
         self.validate = validate
+        self.stop = StopRequest()
         self.config = config
         self.logger = logger
         self.folder = folder
@@ -74,7 +76,7 @@ class Trainer:
         """Train to the last step.
 
         Returns:
-            True if done; False if SIGTERM or Ctrl-C asked for an early end, after saving.
+            True if done; False if SIGTERM or Ctrl-C asked for an early end, after saving; a second one ends at once.
 
         Raises:
             RunError: the loss is not finite; the last checkpoint stays as it was.
@@ -83,9 +85,10 @@ class Trainer:
         self.task.train()
         hidden = distributed.hide_progress()
         bar = tqdm(total=total, initial=self.state.step, desc="train", unit="step", disable=hidden)
-        with _stop_requests() as stop, bar:
+        with self.stop as stop, bar:
             while self.state.step < total:
                 values = self.step()
+                stop.alive()
                 bar.update()
                 bar.set_postfix({name: f"{values[name]:.3f}" for name in values if name.startswith("loss")})
                 self._after_step(values)
@@ -204,7 +207,11 @@ class Trainer:
     def _validate(self) -> None:
         assert self.validate is not None
         distributed.share_buffers(self.state.result)  # process 0 saves it; batch norm may have seen other samples here
-        counts = self.validate()
+        try:
+            counts = self.validate(self.stop.alive)
+        except Abandoned:
+            self.logger.info(f"step {self.state.step}: validation abandoned on request")
+            return
         figures = counts.compute()["0.5"]
         scores = {f"{kind}_{name}": row[kind] or 0.0 for name, row in figures.items() for kind in ("IMQ", "MQ", "RQ")}
         self.logger.info(f"step {self.state.step}, validation (IMQ/MQ/RQ in percent):\n{quality_table(counts)}")
@@ -226,21 +233,3 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "auto":
         precision = "bf16" if fast_bf16(device) else "fp32"
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-
-
-@contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """A list that SIGTERM and the first Ctrl-C add themselves to; a second Ctrl-C ends at once."""
-    received: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

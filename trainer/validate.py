@@ -18,8 +18,16 @@ from misc.sizes import require_size
 from networks.predictor import Predictor
 
 
+class Abandoned(Exception):
+    """A validation that was asked to stop before its end; in every process."""
+
+
 def validate(
-    predictor: Predictor, records: list[ImageRecord], *, report: Callable[[str], None] | None = None
+    predictor: Predictor,
+    records: list[ImageRecord],
+    *,
+    report: Callable[[str], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> ImqCounts:
     """IMQ counts of all records, shared among the processes: each takes every world-size-th image.
 
@@ -31,16 +39,21 @@ def validate(
         report: gets one line for each image with a file that cannot be used, in the main process. Such an image counts
             as one without predictions, and not at all where its alphas are the fault. Without it the first such ends
             the validation.
+        stop: asked before each image whether to leave off.
 
     Returns:
         The same counts in every process, and with any number of them.
 
     Raises:
         FileNotFoundError, InputError: a file cannot be used, and there is no ``report``.
+        Abandoned: ``stop`` said so in one of the processes.
     """
-    numbers, faults = [], []
+    numbers, faults, stopped = [], [], False
     own = distributed.own_share(records)
     for record in tqdm(own, desc="validate", unit="photo", leave=False, disable=distributed.hide_progress()):
+        if stop is not None and stop():
+            stopped = True
+            break
         counts = ImqCounts.zero()
         truth: list[np.ndarray] = []
         mattes: list[np.ndarray] = []
@@ -59,6 +72,8 @@ def validate(
     for line in (line for lines in distributed.gather_objects(faults) for line in lines):
         if report is not None:
             report(line)
+    if any(distributed.gather_objects(stopped)):
+        raise Abandoned
     counts = ImqCounts.zero()
     for index in range(len(records)):  # in the order of one process, for the same last digit
         counts = counts + ImqCounts.from_numbers(shares[index % len(shares)][index // len(shares)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +16,8 @@ import main
 from dataloader.batch import Sample
 from misc.errors import InputError, RunError
 from networks.checkpoint import read_checkpoint, write_checkpoint
-from tests.launch import ROOT, environment, run
-from trainer.stream import StepSampler, training_batches
+from tests.launch import ROOT, environment, run, start, wait_for_step
+from trainer.stream import StepSampler, dead_loaders, training_batches
 
 
 def sampler() -> StepSampler:
@@ -76,9 +78,47 @@ def test_broken_last_checkpoint_points_to_the_others_and_other_processes_are_tol
     (folder / "last.pth").write_bytes((folder / "last.pth").read_bytes()[:5000])
     with pytest.raises(InputError, match=r"last\.pth: .*cut short") as error:
         main.main([*arguments, "train.total_step=4"])
-    remedy = f"train.resume_checkpoint={folder / 'step_0000002.pth'}"
+    remedy = f"train.resume_checkpoint={folder / 'step_0000002.pth'} (step_0000002.pth of step 2)"
     assert remedy in str(error.value)
+    (folder / "step_0000009.pth").write_bytes((folder / "last.pth").read_bytes())  # newer, and broken too
+    with pytest.raises(InputError, match=re.escape(remedy)):
+        main.main([*arguments, "train.total_step=4"])
     write_checkpoint(folder / "last.pth", {**whole, "processes": 4})
     assert main.main([*arguments, "train.total_step=4"]) == 0
     assert "was trained by 4 processes, now by 1" in (tmp_path / "logging" / "a" / "log.txt").read_text()
     assert read_checkpoint(folder / "last.pth")["processes"] == 1
+
+
+def test_a_loader_process_that_dies_while_a_checkpoint_is_written_is_no_full_disk(tmp_path: Path) -> None:
+    class Dying:
+        def __reduce__(self) -> None:  # type: ignore[override]
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    with pytest.raises(RunError, match="a process of the loader has died"), dead_loaders():
+        write_checkpoint(tmp_path / "last.pth", {"x": Dying()})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_loader_process_is_one_line(experiment: Callable, tmp_path: Path) -> None:
+    path = experiment("killed")
+    process = start(
+        "main.py",
+        "--config",
+        path,
+        "--device",
+        "cpu",
+        "train.total_step=100000",
+        "data.workers=1",
+        "log.checkpoint_step=100000",
+    )
+    try:
+        wait_for_step(process, tmp_path / "logging" / "killed" / "log.jsonl", 2)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        workers = [int(pid) for pid in children if b"main.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(workers[0], signal.SIGKILL)
+        said = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    errors = [line for line in said.splitlines() if line.startswith("error:")]
+    assert process.returncode == 1, said
+    assert len(errors) == 1 and "a process of the loader has died" in errors[0] and "Traceback" not in said
