@@ -46,8 +46,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1: this machine only)")
     add("--port", type=int, default=7860, help="port (default 7860)")
     add("--checkpoints", type=Path, default=ROOT / "checkpoints", help="folder of those to choose from")
-    add("--detector", default="auto", choices=("auto", "detectron2", "torchvision", "none"), help="finds people")
-    add("--detector-weights", type=Path, help="of the detector (default: downloaded when first needed)")
+    add("--detector", default="auto", help="who searches: auto (default), detectron2, torchvision, FILE.onnx or none")
+    add("--detector-weights", type=Path, help="weights of the detector (default: its own, downloaded when needed)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:<index> or mps (default auto)")
     return parser.parse_args(arguments)
 

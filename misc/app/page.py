@@ -169,7 +169,7 @@ class Page:
             for done, total in matte(session, self.way(checkpoint, refinement, detail, precision)):
                 session.used = max(session.used, self.sessions.now())
                 text = f"Matting photograph {min(done + 1, total)} of {total} …"
-                yield self._status(text, share=done / total), gr.skip(), gr.skip()
+                yield self._status(text, share=(done + 0.5) / (total + 0.5)), gr.skip(), gr.skip()
             file = archive(session)
         except (InputError, RunError, OSError) as error:
             text = "stopped" if session.closed else tidy(session, str(error))
@@ -238,8 +238,8 @@ def build(page: Page) -> gr.Blocks:
             elem_classes="im-head",
         )
         _step(1, "Photographs")
-        files = gr.File(file_count="multiple", label="Drop photographs here, or click", elem_classes="im-drop")
-        gr.HTML("<p>Or try one of these:</p>", elem_classes="im-head")
+        files = gr.File(file_count="multiple", label="Photographs", show_label=False, elem_classes="im-drop")
+        gr.HTML("<p>One or several, of people. Or try one of these:</p>", elem_classes="im-head")
         samples = gr.HTML(_sample_row(page), js_on_load=_text("samples.js"))
         _step(2, "People")
         stage = gr.HTML(
@@ -265,7 +265,9 @@ def build(page: Page) -> gr.Blocks:
         results = gr.HTML(
             {"people": []}, html_template=_text("results.html"), js_on_load=_text("results.js"), elem_id="results"
         )
-        download = gr.DownloadButton("Download mattes, cut-outs and masks (zip)", interactive=False, elem_id="download")
+        download = gr.DownloadButton(
+            "Download mattes, cut-outs and masks (zip)", interactive=False, variant="primary", elem_id="download"
+        )
 
         hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         shown = [stage, results, status]

@@ -7,25 +7,24 @@ from pathlib import Path
 
 import numpy as np
 
-from misc.detectors import Detector, build_detector, select
+from misc.detectors import PeopleFinder
 from misc.errors import InputError, say
 
-LEAST_SCORE, LEAST_AREA = 0.7, 0.005
 WITHOUT = "No detector is at hand here, so nobody was looked for: choose “Add person” and draw a box round each."
 
 
 class Finder:
-    """Looks for people with a detector that is loaded when it is first needed.
+    """Looks for people with a detector that is loaded when it is first needed; for several threads.
 
     Args:
-        backend: of ``misc.detectors.build_detector``, or "none".
-        weights: its weights; ``None`` downloads them.
+        detector: as ``misc.detectors.PeopleFinder`` takes it, or "none".
+        weights: see there.
         device: see there.
     """
 
-    def __init__(self, backend: str, *, weights: Path | None = None, device: str = "auto") -> None:
-        self.backend, self.weights, self.device = backend, weights, device
-        self._detector: Detector | None = None
+    def __init__(self, detector: str, *, weights: Path | None = None, device: str = "auto") -> None:
+        self.detector, self.weights, self.device = detector, weights, device
+        self._find: PeopleFinder | None = None
         self._lock = threading.Lock()
 
     def __call__(self, image: np.ndarray) -> list[np.ndarray]:
@@ -35,16 +34,12 @@ class Finder:
             InputError: there is no detector; the reason was said in the log of the server.
         """
         with self._lock:
-            if self._detector is None and self.backend != "none":
+            if self._find is None and self.detector != "none":
                 try:
-                    self._detector = build_detector(
-                        self.backend, weights=self.weights, device=self.device, min_score=LEAST_SCORE
-                    )
+                    self._find = PeopleFinder(self.detector, weights=self.weights, device=self.device)
                 except (InputError, OSError) as error:
                     say(f"the page goes on without a detector: {error}")
-                    self.backend = "none"
-            if self._detector is None:
+                    self.detector = "none"
+            if self._find is None:
                 raise InputError(WITHOUT)
-            found = self._detector(image)
-        size = (image.shape[0], image.shape[1])
-        return select(found, size, classes=("person",), min_score=LEAST_SCORE, min_area=LEAST_AREA)
+            return self._find(image)

@@ -56,6 +56,7 @@ async function draw() {
   if (sent !== value()) return;
   const canvas = find(".im-after");
   [canvas.width, canvas.height] = [before.naturalWidth, before.naturalHeight];
+  canvas.classList.toggle("im-zoomed", state.zoom);
   const context = canvas.getContext("2d");
   background(context, canvas);
   context.drawImage(layer(canvas, (sum) => {

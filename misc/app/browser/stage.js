@@ -88,7 +88,7 @@ function mark(context, [x, y], size) {
 }
 
 function number(context, person, canvas) {
-  const size = Math.max(canvas.width, canvas.height) / 50;
+  const size = Math.max(Math.max(canvas.width, canvas.height) / 50, 11 * canvas.width / (canvas.clientWidth || canvas.width));
   const [x, y] = [person.at[0] * canvas.width, person.at[1] * canvas.height];
   context.fillStyle = person.kept ? person.color : "#666666";
   context.strokeStyle = "#ffffff";
@@ -170,6 +170,7 @@ function choose(tool) {
   for (const button of element.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === tool);
   find(".im-size").hidden = tool !== "paint" && tool !== "erase";
   find(".im-hint").textContent = HINTS[tool];
+  find(".im-canvas").style.touchAction = drags() ? "none" : "manipulation";
   draw();
 }
 
@@ -187,10 +188,15 @@ function press(point) {
   else draw();
 }
 
+function drags() { // tools that act while the pointer is down; the others wait for a click, so that a finger can scroll
+  return ["paint", "erase", "box"].includes(state.tool);
+}
+
 element.addEventListener("pointerdown", (event) => {
   if (!event.target.matches(".im-canvas") || event.button || state.busy) return;
-  event.target.setPointerCapture(event.pointerId);
   state.cross = null;
+  if (!drags()) return;
+  event.target.setPointerCapture(event.pointerId);
   state.drag = true;
   press(place(event));
 });
@@ -206,8 +212,8 @@ element.addEventListener("pointerup", (event) => {
   state.drag = false;
   const end = place(event);
   const [start] = state.points;
-  if (state.tool === "paint" || state.tool === "erase") perform();
-  else if (state.tool === "box" && start && Math.hypot(end[0] - start[0], end[1] - start[1]) > value().width / 50) press(end);
+  if (state.tool !== "box") perform();
+  else if (start && Math.hypot(end[0] - start[0], end[1] - start[1]) > value().width / 50) press(end);
 });
 element.addEventListener("keydown", (event) => {
   if (!event.target.matches(".im-canvas") || !value().picture) return;
@@ -225,6 +231,7 @@ element.addEventListener("keydown", (event) => {
   draw();
 });
 element.addEventListener("click", (event) => {
+  if (event.target.matches(".im-canvas") && !drags() && !state.busy) press(place(event));
   const tool = event.target.closest("[data-tool]");
   if (tool) choose(tool.dataset.tool);
   if (event.target.matches(".im-undo")) send({ tool: "undo" });

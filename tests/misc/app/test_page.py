@@ -61,7 +61,7 @@ def chosen(tab: Any, tool: str) -> None:
 def matted(tab: Any) -> str:
     """Press the button, wait for the end; returns what the page says then."""
     pressed(tab, "#go")
-    tab.wait_for_function("/Done|Not done/.test(document.querySelector('#status').innerText)", timeout=60_000)
+    tab.wait_for_function("/Done|Not done/.test(document.querySelector('#status').innerText)", timeout=180_000)
     return tab.locator("#status").inner_text()
 
 
@@ -168,7 +168,7 @@ def test_repaired_masks_are_used_and_two_pages_at_once_do_not_mix(visit: Callabl
     after(tab, lambda: tab.mouse.click(*at(tab, 0.75, 0.3)))
     tab.locator(".im-stale").wait_for()  # mattes that are no longer those of the masks are said to be
 
-    other.wait_for_function("/Done/.test(document.querySelector('#status').innerText)", timeout=60_000)
+    other.wait_for_function("/Done/.test(document.querySelector('#status').innerText)", timeout=180_000)
     files = downloaded(other)
     assert len(files) == 6
     assert all(picture.shape == (120, 90) for picture in (mask_of(data, tmp_path) for data in files.values()))
