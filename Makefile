@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: help demo test check clean
+.PHONY: help app demo test check clean
 
 help:
+	@echo "make app    open a page in the browser that cuts people out of photographs"
 	@echo "make demo   matte photographs with InstMatt-S, train both stages on a small set, print IMQ, write results/demo/index.html"
 	@echo "make test   run the tests"
 	@echo "make check  run linter, formatter, type checker and the tests"
@@ -22,6 +23,13 @@ $(VENV)/.runtime: requirements.txt | $(PY)
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
+
+$(VENV)/.app: requirements-app.txt requirements.txt | $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-app.txt
+	@touch $@
+
+app: $(VENV)/.app
+	$(PY) -m misc.app
 
 demo: $(VENV)/.runtime
 	$(PY) -m misc.demo
