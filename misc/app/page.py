@@ -269,14 +269,16 @@ def build(page: Page) -> gr.Blocks:
             "Download mattes, cut-outs and masks (zip)", interactive=False, variant="primary", elem_id="download"
         )
 
-        hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        private: dict[str, Any] = {"api_visibility": "private"}
+        hidden: dict[str, Any] = {**private, "show_progress": "hidden"}
+        waits: dict[str, Any] = {**private, "show_progress": "minimal", "show_progress_on": status}  # and for how long
         shown = [stage, results, status]
         blocks.load(page.open, None, shown, **hidden, **QUICK)
         samples.pick(page.pick, None, shown, **hidden, **QUICK)
-        files.upload(page.upload, files, [status, stage, results, files], **hidden, **ONE_AT_A_TIME)
+        files.upload(page.upload, files, [status, stage, results, files], **waits, **ONE_AT_A_TIME)
         stage.show(page.show, None, [stage, results], **hidden, **QUICK)
         stage.edit(page.edit, None, stage, **hidden, **QUICK)
-        go.click(page.matte, settings, [status, results, download], **hidden, **ONE_AT_A_TIME)
+        go.click(page.matte, settings, [status, results, download], **waits, **ONE_AT_A_TIME)
         stop.click(page.stop, None, None, **hidden, queue=False)
         blocks.unload(page.close)
         with gr.Row(visible=False):

@@ -145,7 +145,8 @@ class Session:
         self.set_masks(photograph, [read_mask(file) for file in files])
 
     def clear(self) -> None:
-        """Forget all photographs and their files."""
+        """Forget all photographs and their files; what works on them is stopped."""
+        self.stop()
         self.photographs, self.current, self.sample = {}, "", False
         self.clear_results()
         shutil.rmtree(self.folder / "images", ignore_errors=True)

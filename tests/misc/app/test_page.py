@@ -88,6 +88,7 @@ def png(image: np.ndarray, folder: Path) -> bytes:
     return (folder / "picture.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_sample_becomes_mattes_and_a_zip_that_equals_the_files_of_infer(visit: Callable, tmp_path: Path) -> None:
     tab = visit()
     assert people(tab) == ["Person 1", "Person 2"]
@@ -124,6 +125,7 @@ def test_a_sample_becomes_mattes_and_a_zip_that_equals_the_files_of_infer(visit:
     assert len(set(shown)) == len(shown)
 
 
+@pytest.mark.slow
 def test_repaired_masks_are_used_and_two_pages_at_once_do_not_mix(visit: Callable, tmp_path: Path) -> None:
     tab, other = visit(), visit()
     dropped(other, ("own name.png", png(photograph(120, 90, seed=1), tmp_path)))
