@@ -45,6 +45,9 @@ SETTINGS_DEFAULT = "default: KEY=VALUE, else the experiment file, else what the 
 BYTES, BYTES_PER_PIXEL, BYTES_PER_PIXEL_AND_PERSON = 0.9e9, 26, 12
 
 
+NOTHING = 0.5 / 255  # a matte below it everywhere is written as zeros
+
+
 def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) -> list[str]:
     """Matte every record; reading and writing overlap with the network.
 
@@ -69,6 +72,10 @@ def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) 
                 raise MemoryError
             mattes = predictor(*loaded)
             require_finite(mattes, path=record.image)
+            for name, mask, matte in zip(record.mask_names, loaded[1], mattes):
+                if matte.max() < NOTHING:
+                    size = np.count_nonzero(mask >= predictor.guidance_threshold)
+                    say(f"warning: {record.image}: the matte of mask {name} is empty; the mask has {size} pixels")
             return loaded[0], mattes
 
     def write(record: InferenceRecord, result: tuple[np.ndarray, np.ndarray]) -> None:

@@ -98,7 +98,7 @@ def _what_is_wrong(data: Any) -> str:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def check_comparable(a: dict[str, Any], b: dict[str, Any], *, names: tuple[str, str]) -> None:

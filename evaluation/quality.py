@@ -151,8 +151,13 @@ def evaluate_cutouts(
     empty = tuple(name for name, gt in zip(result.gts, gts) if gt.area == 0)
     kept = [(name, pred) for name, pred in zip(result.preds, preds) if pred.area]
     faint = tuple(name for name, pred in kept if pred.values.max() < FAINT)
-    flat = tuple(name for name, pred in kept if pred.area == np.prod(pred.shape) and np.ptp(pred.values) == 0)
+    flat = tuple(name for name, pred in zip(result.preds, preds) if _is_flat(pred))
     return replace(result, pairs=tuple(pairs), empty=empty, faint=faint, flat=flat)
+
+
+def _is_flat(pred: Cutout) -> bool:
+    """Whether a prediction has one value everywhere, 0 or another."""
+    return not pred.area or (pred.area == np.prod(pred.shape) and np.ptp(pred.values) == 0)
 
 
 @dataclass(frozen=True)

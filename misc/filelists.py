@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from misc.errors import InputError
 from misc.files import write_text
@@ -77,8 +78,27 @@ def _locate(line: str, filelist: Path, number: int) -> Path:
         raise InputError(
             f"{filelist}: not a UTF-8 text file (line {number}), and no file has such a name; save it as UTF-8"
         )
+    if hint := _hint(line, candidates):
+        raise FileNotFoundError(f"{filelist}: line {number}: {line}: no such file; {hint}")
     places = "" if Path(line).is_absolute() else f" (looked in {filelist.parent} and {Path.cwd()})"
     raise FileNotFoundError(f"{filelist}: line {number}: {line}: no such file{places}; correct or remove the line")
+
+
+def _hint(line: str, candidates: Sequence[Path]) -> str:
+    """What to change where a file is there under a name that the line nearly has; "" where there is none."""
+    folders = [Path(str(candidate).removesuffix(line)) for candidate in candidates]
+    bare = line.strip("\"'").replace("\\ ", " ")
+    for other, hint in (
+        (bare, "leave the quotation marks and backslashes out"),
+        (bare.replace("\\", "/"), "write / between folders, without quotation marks"),
+        (line.partition(",")[0].strip(), "one path per line, nothing behind it"),
+        (line.partition("\t")[0].strip(), "one path per line, nothing behind it"),
+        (unquote(line.removeprefix("file://")), "write a path, not an address"),
+        (os.path.expanduser(line), "write the home folder out"),
+    ):
+        if other != line and any((folder / other).is_file() for folder in folders):
+            return hint
+    return ""
 
 
 def _is_utf8(line: str) -> bool:

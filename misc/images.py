@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 
 from misc.errors import InputError
 from misc.files import write_bytes
-from misc.pictures import open_picture
+from misc.pictures import open_picture, rgb_profile
 from misc.shapes import single_channel
 
 # A grey mask, 0..255, is foreground from this value on, in training, validation and inference: the default of the
@@ -135,11 +135,13 @@ def orientation_of(path: str | Path) -> int:
 def profile_of(path: str | Path) -> bytes | None:
     """The ICC profile of an RGB picture, ``None`` where it has none: viewers then take it for sRGB.
 
+    The header is read, no more: the picture has been read before.
+
     Raises:
-        FileNotFoundError: no such file.
-        InputError: not an image.
+        OSError: no such file, or not an image.
     """
-    return open_picture(path, "a photograph").profile
+    with Image.open(path) as header:
+        return rgb_profile(header)
 
 
 def to_srgb(image: np.ndarray, profile: bytes) -> np.ndarray:

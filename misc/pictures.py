@@ -50,6 +50,12 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF orientation ->
 }
 
 
+def rgb_profile(header: Image.Image) -> bytes | None:
+    """The ICC profile in a picture's header, if it is one of RGB."""
+    profile = header.info.get("icc_profile")
+    return profile if profile and profile[16:20] == b"RGB " else None
+
+
 @dataclass(frozen=True)
 class Picture:
     """A picture file whose header has been read.
@@ -74,8 +80,7 @@ class Picture:
     @property
     def profile(self) -> bytes | None:
         """The ICC profile of an RGB picture."""
-        profile = self.header.info.get("icc_profile")
-        return profile if profile and profile[16:20] == b"RGB " else None
+        return rgb_profile(self.header)
 
     @property
     def orientation(self) -> int:

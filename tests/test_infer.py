@@ -217,3 +217,34 @@ def test_predictor_refuses_what_it_cannot_use(image, masks, words: str, small_ch
 
 def test_mattes_are_rounded_not_cut() -> None:
     assert to_uint8(np.array([0, 0.0019, 0.002, 0.5, 0.9999, 1])).tolist() == [0, 0, 1, 128, 255, 255]
+
+
+def test_a_matte_of_nothing_is_warned_about(
+    small_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = np.zeros((2, 64, 80), np.uint8)
+    masks[0, 30, 40], masks[1, 10:50, 10:30] = 255, 255
+    write_image(tmp_path / "photos" / "a.png", photograph(64, 80))
+    for number, mask in enumerate(masks):
+        write_image(tmp_path / "masks" / "a" / f"{number:02d}.png", mask)
+    monkeypatch.setattr(Predictor, "__call__", lambda _, image, masks: masks * np.float32([[[1e-6]], [[1 / 255]]]))
+    command = arguments(small_checkpoint, tmp_path / "out", images=tmp_path / "photos", masks=tmp_path / "masks")
+    assert infer.main([*map(str, command)]) == 0
+    said = capsys.readouterr().err
+    assert f"warning: {tmp_path / 'photos' / 'a.png'}: the matte of mask 00 is empty; the mask has 1 pixels" in said
+    assert "mask 01" not in said
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_mattes_that_are_not_finite_are_not_written(
+    value: float,
+    small_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Predictor, "__call__", lambda _, image, masks: masks * np.float32(value))
+    with np.errstate(invalid="ignore"):
+        assert infer.main([*map(str, arguments(small_checkpoint, tmp_path / "out"))]) == 2
+    assert "values that are not finite" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*/*"))

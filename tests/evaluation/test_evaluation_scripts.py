@@ -257,6 +257,7 @@ MALFORMED_FIGURES = {
     "digest": (lambda data: first_image(data).update(gt_crc32=5), "lacks"),
     "pairs": (lambda data: first_image(data).update(pairs="many"), "has no pairs"),
     "IoU": (lambda data: first_image(data)["pairs"][0].update(IoU="0.9"), "no IoU"),
+    "400 digits": (lambda data: first_image(data)["pairs"][0].update(MAD=10**400), "no MAD"),
     "nan": (lambda data: first_image(data)["pairs"][0].update(MAD=float("nan")), "no MAD"),
 }
 
@@ -288,11 +289,13 @@ def test_where_there_is_no_figure_tables_show_a_dash(write_set, tmp_path: Path, 
     assert "-: no true positive" in shown
 
 
-@pytest.mark.parametrize(("value", "words"), [(1, "no value above 1 of 255"), (255, "one value everywhere")])
+@pytest.mark.parametrize(
+    ("value", "words"), [(1, "no value above 1 of 255"), (0, "one value everywhere"), (255, "one value everywhere")]
+)
 def test_predictions_that_cannot_be_meant_are_warned_about(value: int, words: str, tmp_path: Path, capsys) -> None:
     alpha = np.zeros((20, 30), np.uint8)
     alpha[5:15, 5:25] = 255
     write_image(tmp_path / "gt" / "a" / "00.png", alpha)
-    write_image(tmp_path / "pred" / "a" / "00.png", np.full_like(alpha, 255) if value == 255 else alpha // 255)
+    write_image(tmp_path / "pred" / "a" / "00.png", alpha // 255 if value == 1 else np.full_like(alpha, value))
     imq_main([str(tmp_path / "pred"), str(tmp_path / "gt")])
     assert words in capsys.readouterr().err

@@ -54,6 +54,25 @@ def test_names_that_a_line_cannot_hold_are_refused(tmp_path, name):
     assert not (tmp_path / "list.txt").exists()
 
 
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ('"sub/a b.png"', "leave the quotation marks"),
+        ("'sub/a b.png'", "leave the quotation marks"),
+        (r"sub/a\ b.png", "and backslashes out"),
+        (r"sub\a b.png", "write / between folders"),
+        ("sub/a b.png,1", "nothing behind it"),
+        ("sub/a%20b.png", "not an address"),
+    ],
+)
+def test_lines_that_are_nearly_right_get_a_hint(tmp_path, line, hint):
+    touch(tmp_path / "sub" / "a b.png")
+    (tmp_path / "list.txt").write_text(f"{line}\n")
+    with pytest.raises(FileNotFoundError, match=hint) as caught:
+        read_filelist(tmp_path / "list.txt")
+    assert "line 1" in str(caught.value)
+
+
 def test_a_missing_file_is_named_with_its_line(tmp_path):
     touch(tmp_path / "a.png")
     (tmp_path / "list.txt").write_text("# first\na.png\ngone/b.png\n")
