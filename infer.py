@@ -137,6 +137,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--resume", action="store_true", help="skip photographs whose results are there already")
     add("--rgba", action="store_true", help="also cut-outs with their own colours: OUTPUT_rgba/<image>/<mask name>.png")
     add("--crop", action="store_true", help="as --rgba, cropped to the person; offsets.json beside them says where")
+    add("--layers", action="store_true", help="also OUTPUT_layers/<image>.psd: photograph and people as layers")
     add("--format", default="png", choices=FORMATS, help="of the mattes: png (8 bits, default), png16, webp or tiff16")
     add("--composite", metavar="PHOTO", help="also all people on this photograph: OUTPUT_composite/<image>.png, sRGB")
     add(
@@ -168,11 +169,21 @@ def build_outputs(options: argparse.Namespace) -> Outputs:
         FileNotFoundError: no such background.
         InputError: the background is no photograph, or pymatting is needed and not installed.
     """
-    if (options.rgba or options.composite) and importlib.util.find_spec("pymatting") is None:
-        raise InputError("--rgba, --crop and --composite need pymatting; install it with `pip install pymatting`")
+    needed = {"pymatting": options.rgba or options.composite or options.layers, "psd_tools": options.layers}
+    missing = [name.replace("_", "-") for name, use in needed.items() if use and importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"--rgba, --crop, --composite and --layers need pymatting, --layers also psd-tools; "
+            f"pip install {' '.join(missing)}"
+        )
     background = read_image(options.composite, srgb=True) if options.composite else None
     return Outputs(
-        Path(options.output), rgba=options.rgba, background=background, crop=options.crop, format=options.format
+        Path(options.output),
+        rgba=options.rgba,
+        crop=options.crop,
+        layers=options.layers,
+        background=background,
+        format=options.format,
     )
 
 

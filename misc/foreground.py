@@ -13,6 +13,8 @@ import numpy as np
 from misc.box import Box
 from misc.errors import InputError
 
+VISIBLE = 8  # of 255: what less alpha shows nobody sees, and cut-outs are not enlarged for it
+MARGIN = 4  # pixels round what is visible, in which an edge fades
 RIM = 16  # pixels of certain background round a person, from which the estimate tells the person
 
 
@@ -58,6 +60,17 @@ def cut_out(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         near = person.grown(RIM, shape=image.shape[:2]).rows_and_columns
         colours[near] = clean_foreground(image[near], alpha[near])
     return np.dstack([colours, np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8)])
+
+
+def visible_box(alpha: np.ndarray) -> Box:
+    """What a cut-out is cropped to: all that can be seen and a few pixels round it; one pixel where that is nothing.
+
+    Args:
+        alpha: (H, W) uint8.
+    """
+    person = Box.of(alpha >= VISIBLE)
+    shape = (alpha.shape[0], alpha.shape[1])
+    return Box(0, 0, 1, 1) if person.is_empty else person.grown(MARGIN, shape=shape)
 
 
 def composite(cutouts: list[np.ndarray], background: np.ndarray) -> np.ndarray:

@@ -11,15 +11,12 @@ from typing import Protocol
 
 import numpy as np
 
-from misc.box import Box
 from misc.errors import InputError
 from misc.files import write_text
-from misc.foreground import composite, cut_out
+from misc.foreground import composite, cut_out, visible_box
 from misc.images import profile_of, to_srgb, write_image
+from misc.layers import write_layers
 from misc.matte_formats import FORMATS, write_matte
-
-VISIBLE = 8  # of 255: what less alpha shows nobody sees, and cut-outs are not enlarged for it
-MARGIN = 4  # pixels round what is visible, in which an edge fades
 
 
 class Matted(Protocol):
@@ -50,6 +47,7 @@ class Outputs:
         folder: mattes, <folder>/<image>/<mask name>.png, or with the suffix of another format.
         rgba: also cut-outs, <folder>_rgba/<image>/<mask name>.png, with the colour profile of their photograph.
         crop: cut-outs are cropped to the person; <folder>_rgba/<image>/offsets.json says where they stood.
+        layers: also one file with the photograph and each person as layers, <folder>_layers/<image>.psd.
         format: of the mattes, a row of ``misc.matte_formats.FORMATS``.
         background: also all people on this photograph, (H, W, 3) uint8, sRGB: <folder>_composite/<image>.png, sRGB.
     """
@@ -58,6 +56,7 @@ class Outputs:
     rgba: bool = False
     background: np.ndarray | None = None
     crop: bool = False
+    layers: bool = False
     format: str = "png"
 
     def _beside(self, suffix: str) -> Path:
@@ -89,12 +88,17 @@ class Outputs:
         """File of the composite."""
         return self._beside("_composite") / f"{record.name}.png"
 
+    def layered(self, record: Matted) -> Path:
+        """File of all layers."""
+        return self._beside("_layers") / f"{record.name}.psd"
+
     def files(self, record: Matted) -> list[Path]:
         """Everything that is written for a photograph."""
         files = self.mattes(record)
         files += self.cutouts(record) if self.rgba else []
         files += [self.offsets(record)] if self.rgba and self.crop else []
         files += [self.composite(record)] if self.background is not None else []
+        files += [self.layered(record)] if self.layers else []
         return files
 
     def are_there(self, record: Matted) -> bool:
@@ -122,11 +126,14 @@ class Outputs:
             OSError: a file cannot be written.
         """
         image, mattes = result
-        if self.rgba or self.background is not None:
+        if self.rgba or self.layers or self.background is not None:
             profile = profile_of(record.image)
             cutouts = [cut_out(image, matte) for matte in mattes]
             if self.rgba:
                 self._write_cutouts(record, cutouts, profile)
+            if self.layers:
+                people = dict(zip(record.mask_names, cutouts))
+                write_layers(self.layered(record), image, people, profile=profile)
             if self.background is not None:
                 if profile:
                     cutouts = [np.dstack([to_srgb(c[..., :3].copy(), profile), c[..., 3]]) for c in cutouts]
@@ -147,17 +154,6 @@ class Outputs:
             height, width = cutouts[0].shape[:2]
             content = {"photograph": {"file": record.image.name, "width": width, "height": height}, "cutouts": places}
             write_text(self.offsets(record), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def visible_box(alpha: np.ndarray) -> Box:
-    """What a cut-out is cropped to: all that can be seen and a few pixels round it; one pixel where that is nothing.
-
-    Args:
-        alpha: (H, W) uint8.
-    """
-    person = Box.of(alpha >= VISIBLE)
-    shape = (alpha.shape[0], alpha.shape[1])
-    return Box(0, 0, 1, 1) if person.is_empty else person.grown(MARGIN, shape=shape)
 
 
 def require_apart(inputs: Iterable[Path], *, results: Iterable[Path] = (), folders: Iterable[Path] = ()) -> None:

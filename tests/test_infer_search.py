@@ -136,6 +136,11 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_written(
     (tmp_path / "bad.onnx").write_bytes(b"not a network")
     refused(r"bad\.onnx: not a usable ONNX file", "--detector", tmp_path / "bad.onnx")
 
+    with monkeypatch.context() as without:
+        without.setattr("importlib.util.find_spec", lambda name: None)
+        refused("need pymatting, --layers also psd-tools; pip install pymatting psd-tools$", "--layers")
+        refused("pip install pymatting$", "--crop")
+
     def offline(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no network")
 

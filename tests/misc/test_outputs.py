@@ -87,3 +87,29 @@ def test_cropped_cutouts_go_back_to_where_they_stood(tmp_path: Path) -> None:
         assert Image.open(tmp_path / "crop_rgba" / "a" / name).info["icc_profile"] == profile
     (tmp_path / "crop_rgba" / "a" / "offsets.json").unlink()
     assert not cropped.are_there(record)
+
+
+def test_layers_hold_the_photograph_and_each_person_where_they_stand(tmp_path: Path) -> None:
+    pytest.importorskip("pymatting")
+    psd_tools = pytest.importorskip("psd_tools")
+    image, profile = photograph(80, 100), wide_profile()
+    Image.fromarray(image).save(tmp_path / "a.png", icc_profile=profile)
+    record = InferenceRecord("a", tmp_path / "a.png", (tmp_path / "00.png", tmp_path / "Zoë 日本.png"))
+    mattes = np.zeros((2, 80, 100), np.float32)
+    mattes[0, 20:60, 30:50], mattes[1, 70:, 90:] = 1, 0.5
+    outputs = Outputs(tmp_path / "out", rgba=True, crop=True, layers=True)
+    outputs.write(record, (image, mattes))
+    assert outputs.are_there(record) and [path.name for path in (tmp_path / "out_layers").iterdir()] == ["a.psd"]
+    document = psd_tools.PSDImage.open(tmp_path / "out_layers" / "a.psd")
+    assert [layer.name for layer in document] == ["photograph", "00", "Zoë 日本"]
+    assert document.image_resources.get_data(psd_tools.constants.Resource.ICC_PROFILE) == profile
+    np.testing.assert_array_equal(np.rint(document[0].numpy()[..., :3] * 255), image)
+    places = json.loads((tmp_path / "out_rgba" / "a" / "offsets.json").read_text())["cutouts"]
+    for layer in document[1:]:
+        cutout = read_rgba(tmp_path / "out_rgba" / "a" / f"{layer.name}.png")
+        place = places[f"{layer.name}.png"]
+        assert (layer.left, layer.top) == (place["left"], place["top"]) and not layer.has_mask()
+        np.testing.assert_array_equal(np.rint(layer.numpy() * 255), cutout)
+    merged = Image.open(tmp_path / "out_layers" / "a.psd")  # Pillow reads what viewers show
+    np.testing.assert_allclose(np.asarray(merged.convert("RGB"))[:15], image[:15], atol=1)
+    assert [layer[0] for layer in merged.layers][:2] == ["photograph", "00"] and len(merged.layers) == 3
