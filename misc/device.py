@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import resource
 import sys
 from pathlib import Path
 
@@ -11,6 +10,11 @@ import numpy as np
 import torch
 
 from misc.errors import InputError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 
 def fast_bf16(device: torch.device) -> bool:
@@ -120,7 +124,7 @@ def _free_of_group() -> int | None:
 def _free_of_limit() -> int | None:
     """What ``ulimit -v`` leaves to this process."""
     size = _kilobytes("/proc/self/status", "VmSize:")
-    if size is None:
+    if size is None or resource is None:
         return None
     most = resource.getrlimit(resource.RLIMIT_AS)[0]
     return None if most == resource.RLIM_INFINITY else max(0, most - size)
@@ -135,13 +139,16 @@ def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 def peak_memory(device: torch.device) -> float:
-    """The most memory used so far, GB: of the GPU, or of this process.
+    """The most memory used so far, GB: of the GPU, or of this process; NaN where the system does not say.
 
     The kernel's own count where there is one: getrusage begins with what the parent used.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
-    status = Path("/proc/self/status")
-    lines = status.read_text(encoding="utf-8").splitlines() if status.is_file() else []
-    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
-    return (kilobytes[0] if kilobytes else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * 1024 / 1e9
+    own = _kilobytes("/proc/self/status", "VmHWM:")
+    if own is not None:
+        return own / 1e9
+    if resource is None:
+        return float("nan")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

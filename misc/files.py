@@ -56,7 +56,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         try:
             temporary.touch(exist_ok=False)
             yield temporary
-            with open(temporary, "rb") as file:
+            with open(temporary, "rb+") as file:  # Windows flushes what is open for writing only
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except OSError as error:
