@@ -25,6 +25,7 @@ from misc.errors import InputError, run_script, say
 from misc.files import sweep, temporary_name
 
 SHIPPED = "instmatt-s"  # the checkpoint that is offered first
+SWEEP_SECONDS = 60  # between looks for sessions that were left idle
 
 
 def checkpoints_in(folder: Path) -> dict[str, Path]:
@@ -68,7 +69,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         blocks = serve(page, root, host=options.host, port=options.port)
         say(f"the page is at http://{options.host}:{options.port} until Ctrl-C")
-        threading.Event().wait()
+        while not threading.Event().wait(SWEEP_SECONDS):
+            page.sessions.sweep()
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if blocks is not None:

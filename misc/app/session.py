@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,13 +169,16 @@ class Session:
         process.terminate()
         return True
 
-    def close(self) -> None:
-        """Stop, and leave nothing on the disk."""
+    def close(self, *, keep: Collection[Path] = ()) -> None:
+        """Stop, and leave nothing on the disk but the files to ``keep``, which others sent too.
+
+        The server stores what browsers send under a name made of its content: two visitors can have one file.
+        """
         self.closed = True
         if self.stop() and self.process is not None:
             self.process.wait(timeout=30)
         shutil.rmtree(self.folder, ignore_errors=True)
-        for file in self.uploads:
+        for file in set(self.uploads).difference(keep):
             file.unlink(missing_ok=True)
             with suppress(OSError):  # another page sent the same file at the same time
                 file.parent.rmdir()
@@ -199,31 +202,35 @@ class Sessions:
         self._lock = threading.Lock()
 
     def of(self, key: str) -> Session:
-        """The session of a page; a new one where it has none. Those left idle are closed.
+        """The session of a page; a new one where it has none.
 
         Raises:
             InputError: too many visitors.
         """
-        now = time.monotonic()
         with self._lock:
-            idle = [k for k, s in self._open.items() if now - s.used > self.limits.idle_seconds and k != key]
-            left = [self._open.pop(k) for k in idle]
             if key not in self._open:
                 if len(self._open) >= self.limits.sessions:
                     raise InputError(f"{self.limits.sessions} pages are open already; try again later")
                 self._open[key] = Session(self.root / secrets.token_urlsafe(16), self.limits)
             session = self._open[key]
-            session.used = now
-        for other in left:
-            other.close()
+            session.used = time.monotonic()
         return session
+
+    def sweep(self) -> None:
+        """Close the sessions that were left idle."""
+        now = time.monotonic()
+        with self._lock:
+            idle = [key for key, session in self._open.items() if now - session.used > self.limits.idle_seconds]
+        for key in idle:
+            self.close(key)
 
     def close(self, key: str) -> None:
         """Close the session of a page, if it has one."""
         with self._lock:
             session = self._open.pop(key, None)
+            others = {file for other in self._open.values() for file in other.uploads}
         if session is not None:
-            session.close()
+            session.close(keep=others)
 
     def close_all(self) -> None:
         """Close them all."""

@@ -119,10 +119,24 @@ def test_sessions_are_apart_bounded_and_closed_when_idle(tmp_path: Path) -> None
     with pytest.raises(InputError, match="2 pages are open"):
         sessions.of("three")
     one.used -= 2000
+    sessions.sweep()
     sessions.of("three")
     assert not one.folder.exists() and one.closed and two.folder.exists()
     sessions.close_all()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_two_visitors_sent_stays_until_both_have_left(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path / "open", Limits())
+    sent = tmp_path / "hash" / "a.jpg"
+    sent.parent.mkdir()
+    sent.write_bytes(b"the same photograph")
+    for key in ("one", "two"):
+        sessions.of(key).uploads.append(sent)
+    sessions.close("one")
+    assert sent.exists()
+    sessions.close("two")
+    assert not sent.parent.exists()
 
 
 def test_the_zip_has_no_time_of_its_own_in_what_it_holds(session: Session) -> None:
