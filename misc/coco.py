@@ -6,6 +6,7 @@ The format is described at https://cocodataset.org/#format-data; the compression
 from __future__ import annotations
 
 import json
+import math
 import unicodedata
 from collections.abc import Container
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from misc.errors import InputError
 from misc.masks import SharedMasks
-from misc.pictures import MOST_PIXELS
+from misc.pictures import MOST_BYTES, MOST_PIXELS
 
 PERSON = "person"
 EXPECTED = "expected COCO annotations: an object with lists of images and annotations"
@@ -51,7 +52,7 @@ def coco_masks(path: Path, wanted: Container[str]) -> dict[str, SharedMasks]:
             of_person = not people or entry.get("category_id") in people
             if entry["image_id"] in images and of_person and not entry.get("iscrowd") and entry.get("segmentation"):
                 found[entry["image_id"]].append(entry)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         what = f"no field {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:100]
         raise InputError(f"{path}: {what}; {EXPECTED}, images with id, file_name, height and width") from None
     masks: dict[str, SharedMasks] = {}
@@ -77,6 +78,8 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _of_image(path: Path, annotations: list[dict[str, Any]], size: tuple[int, int]) -> SharedMasks:
     def read() -> np.ndarray:
+        if math.prod(size) * len(annotations) > MOST_BYTES:
+            raise InputError(f"{path}: {len(annotations)} masks of {size[1]}×{size[0]} pixels; make them smaller")
         return np.stack([_mask(path, annotation, size) for annotation in annotations])
 
     return SharedMasks(path, tuple(f"{number:02d}" for number in range(len(annotations))), read)
@@ -145,7 +148,7 @@ def from_runs(runs: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     numbers = np.asarray(_uncompressed(counts) if isinstance(counts, str) else counts, np.int64)
     if list(runs["size"]) != list(size) or numbers.ndim != 1:
         raise ValueError(f"run lengths for a size (height, width) of {runs['size']} in an image of {list(size)}")
-    if (numbers < 0).any() or numbers.sum() != size[0] * size[1]:
+    if not ((numbers >= 0) & (numbers <= size[0] * size[1])).all() or numbers.sum() != size[0] * size[1]:
         raise ValueError(f"run lengths of {numbers.sum()} pixels in an image of {size[0] * size[1]}")
     inside = np.repeat(np.arange(len(numbers)) % 2 == 1, numbers)
     return np.ascontiguousarray(inside.reshape(size[::-1]).T)

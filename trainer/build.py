@@ -128,7 +128,7 @@ def build_trainer(config: Config, *, stage: int, device: torch.device) -> Traine
             f"{folder}: was trained by {state.processes} processes, now by {distributed.world_size()}: a step sees "
             f"{distributed.world_size()}/{state.processes} of the samples that it saw, and others than it would have"
         )
-    if distributed.is_main():
+    if train.val_step and distributed.is_main():
         check_records(records, report=logger.warning)
     predictor = Predictor(state.result, device=device)
     sampler = StepSampler(

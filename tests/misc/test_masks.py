@@ -191,6 +191,17 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "text polygon": (_coco(coco([["x"] * 6])), r"annotation 5: could not convert"),
     "runs too short": (_coco(coco({"size": SIZE, "counts": [5, 5]})), r"annotation 5: run lengths of 10 pixels"),
     "runs of another size": (_coco(coco({"size": [9, 9], "counts": [81]})), r"run lengths for a size .*\[9, 9\]"),
+    "runs that wrap round": (_coco(coco({"size": SIZE, "counts": [2**62] * 3 + [2**62 + 5400]})), "annotation 5: run"),
+    "endless size": (
+        _coco(coco(images=[{"id": 7, "file_name": "a.jpg", "height": float("inf"), "width": 9}])),
+        "cannot convert float infinity",
+    ),
+    "very many masks": (
+        _coco(
+            coco(*[[[0, 0, 9, 0, 9, 9]]] * 9, images=[{"id": 7, "file_name": "a.jpg", "height": 2**14, "width": 2**14}])
+        ),
+        "9 masks of 16384×16384 pixels",
+    ),
     "broken string": (_coco(coco({"size": SIZE, "counts": "~" * 40})), "annotation 5: run lengths"),
     "another photograph": (_coco(coco([[0, 0, 9, 0, 9, 9]], images=[])), "0 masks, none for the 1 photographs"),
     "one plane": (_array(MASKS[0]), r"a\.npz: found shape \(60, 90\), uint8; expected masks \(K, H, W\)"),

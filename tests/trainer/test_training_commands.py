@@ -230,6 +230,24 @@ def test_earlier_checkpoints_are_kept_on_request(experiment: Callable, run: Run,
     assert read_checkpoint(folder / "step_0000003.pth")["iter"] == 3
 
 
+@pytest.mark.parametrize("step", [0, 2])
+def test_test_lists_without_one_usable_photograph_are_refused_where_they_are_read(
+    experiment: Callable, small_set: Path, tmp_path: Path, step: int
+) -> None:
+    folder = shutil.copytree(small_set, tmp_path / "set")
+    for path in (folder / "alphas").glob("*/*"):
+        path.write_bytes(b"no picture")
+    names = {"alpha": "alpha", "merged": "image", "mask": "mask"}
+    lists = [f"data.test_{key}={folder / name}.txt" for key, name in names.items()]
+    arguments = ["--config", str(experiment("val")), "--device", "cpu", "train.total_step=2", f"train.val_step={step}"]
+    if not step:
+        assert main.main([*arguments, *lists]) == 0
+        return
+    with pytest.raises(InputError, match="none of the 6 validation photographs can be used"):
+        main.main([*arguments, *lists])
+    assert not (tmp_path / "checkpoint" / "val").exists()
+
+
 @pytest.mark.parametrize("fault", ["mask", "empty mask", "alpha", "photograph"])
 def test_a_validation_file_that_cannot_be_used_is_named_and_nothing_is_lost(
     experiment: Callable, small_set: Path, tmp_path: Path, fault: str
