@@ -314,7 +314,9 @@ def report(
     for line in failures:
         say(f"error: {line}")
     there = f", {skipped} of them before" if skipped else ""
-    rest = f"nobody found in {len(without_masks)}" if searched else f"{len(without_masks)} without masks"
+    rest = f"{len(without_masks)} without masks"
+    if searched:
+        rest = f"nobody found in {len(without_masks)}; masks in {Outputs(Path(options.output)).masks}"
     done = photographs - len(failures)
     say(f"{done} of {photographs} photographs matted into {options.output}{there}; {rest}", file=sys.stdout)
     return 0 if not failures else 1 if done else 2

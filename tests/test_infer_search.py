@@ -55,7 +55,7 @@ def test_one_command_finds_people_keeps_their_masks_and_mattes_them(
     output = tmp_path / "out"
     done = run("infer.py", *options(small_checkpoint, photographs, output, "--detector", detector))
     assert done.returncode == 1, done.stderr  # one photograph is broken
-    assert done.stdout == f"7 of 8 photographs matted into {output}; nobody found in 2\n"
+    assert done.stdout == f"7 of 8 photographs matted into {output}; nobody found in 2; masks in {output}_masks\n"
     assert "c: nobody found\ni i: nobody found\n" in done.stderr
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert "j.jpg" in error

@@ -127,6 +127,26 @@ def test_masks_without_weights_or_detectron2_are_one_line(
         assert re.fullmatch(r"error: --config-file, --opts: meant for detectron2; .*pip install .*\n", missing.stderr)
 
 
+def test_the_one_command_finds_people_by_detectron2(
+    detectron2: str, photographs: list[Path], small_checkpoint: Path, run: Run, tmp_path: Path
+) -> None:
+    weights = tmp_path / "model_final_f10217.pkl"
+    weights.write_text("weights")
+    command = ["infer.py", "--image-dir", tmp_path / "natural", "--output", tmp_path / "out", "--device", "cpu"]
+    command += ["--checkpoint", small_checkpoint]
+    offline = run(*command, PYTHONPATH=detectron2)
+    assert offline.returncode == 2
+    assert re.fullmatch(
+        r"error: https://zoo/COCO-\S+: cannot be downloaded \(.*\); fetch that file .* --detector-weights of .*\n",
+        offline.stderr,
+    )
+    done = run(*command, "--detector", "detectron2", "--detector-weights", weights, PYTHONPATH=detectron2)
+    assert done.returncode == 0, done.stderr
+    for folder in ("out", "out_masks"):
+        written = sorted(str(path.relative_to(tmp_path / folder)) for path in (tmp_path / folder).glob("*/*"))
+        assert written == ["a/00.png", "b/00.png"]
+
+
 def test_training_filelists_inference_and_evaluation(
     experiment: Callable[..., Path], small_set: Path, run: Run, tmp_path: Path
 ) -> None:
