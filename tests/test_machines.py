@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Run before any code of the project; other packages have been imported, since theirs is not what is looked at.
 WITHOUT = """
-import builtins, io, os, signal, sys
+import builtins, io, os, pathlib, signal, sys
 import cv2, numpy, PIL.Image, scipy.ndimage, skimage, torch, torchvision, tqdm
 
 for module in ("resource", "fcntl", "pwd", "grp", "termios", "syslog"):
@@ -38,6 +38,8 @@ def without_proc(function):
 
 
 builtins.open, io.open, os.open, os.stat = (without_proc(f) for f in (builtins.open, io.open, os.open, os.stat))
+if hasattr(pathlib, "_NormalAccessor"):  # Python 3.10 keeps these two from when it was imported
+    pathlib._NormalAccessor.open, pathlib._NormalAccessor.stat = staticmethod(io.open), staticmethod(os.stat)
 fsync = os.fsync
 
 

@@ -121,7 +121,7 @@ def test_every_setting_has_an_option(small_checkpoint: Path) -> None:
     [
         ("--refine-share", "2", "--refine-share: found 2.0, expected a value from 0 to 1"),
         ("--refine-share", "nan", "--refine-share: found nan, expected a finite number"),
-        ("--refine-iterations", "-1", "--refine-iterations: found -1, expected at least 0"),
+        ("--refine-iterations", "-1", "--refine-iterations: found -1, expected a value from 0 to 100"),
         ("--max-side", "31", "--max-side: found 31, expected 0 or at least 32"),
     ],
 )
