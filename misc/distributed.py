@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import re
@@ -105,6 +106,9 @@ def lost_processes() -> Iterator[None]:
         ) from error
 
 
+_left: list[int] = []  # not empty once this process has left a process group in order
+
+
 def stop() -> None:
     """Leave the process group, if there is one, after work that went well.
 
@@ -113,16 +117,19 @@ def stop() -> None:
     """
     if dist.is_initialized():
         dist.destroy_process_group()
+        _left.append(rank())
 
 
 def leave(status: int) -> None:
     """End this process with an exit status, at once where it is still in the process group because it failed.
 
-    The interpreter's own farewell is left out then, for gloo's threads may call into it while it closes, and Python
-    below 3.14 then aborts the process (SIGABRT in place of the exit status).
+    The farewell of the interpreter and of C++ is left out for one of several processes: threads of gloo and of ONNX
+    Runtime may call into it while it closes, and the process then aborts (SIGABRT in place of the exit status).
     """
     if not dist.is_initialized():
-        sys.exit(status)
+        if not _left:
+            sys.exit(status)
+        atexit._run_exitfuncs()
     for child in multiprocessing.active_children():  # of the data loader
         child.terminate()
     sys.stdout.flush()
