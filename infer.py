@@ -280,9 +280,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not reports:
         return 0
     unsearched, unmatted = ([line for part in parts for line in part[kind]] for kind in (0, 1))
-    without_masks = (
-        without_masks if not searched else [name for name in without_masks if (outputs.masks / name).is_dir()]
-    )
+    if searched:  # those that could not be searched have a line of their own
+        without_masks = [name for name in without_masks if (outputs.masks / name).is_dir()]
     return report(
         options,
         len(records) + len(unsearched),

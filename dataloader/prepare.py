@@ -14,7 +14,6 @@ estimated (needs pymatting); photographs of several people who cannot be told ap
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +30,7 @@ from tqdm import tqdm
 from misc.errors import InputError, run_script, say
 from misc.faults import ends_run, one_line, one_of_many
 from misc.filelists import write_filelist
-from misc.files import atomic_path
+from misc.files import atomic_path, link
 from misc.foreground import clean_foreground
 from misc.images import read_alpha, read_image, write_image
 from misc.pictures import PHOTOGRAPHS
@@ -260,17 +259,13 @@ def prepare_photographs(source: Path, output: Path, options: Options) -> str:
 
 
 def _placer(options: Options) -> Place:
-    def place(source: Path, target: Path) -> None:
-        if target.exists():
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if options.copy:
-            with atomic_path(target) as temporary:
-                shutil.copyfile(source, temporary)
-        else:
-            os.symlink(source.resolve(), target)
+    return _copy if options.copy else link
 
-    return place
+
+def _copy(source: Path, target: Path) -> None:
+    if not target.exists():
+        with atomic_path(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def _require(folder: Path, what: str) -> None:

@@ -13,7 +13,6 @@ Colours are estimated anew from the photograph (needs pymatting). Others are lin
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -28,9 +27,10 @@ from tqdm import tqdm
 from dataloader.compose.sources import find_people, find_photographs
 from misc.errors import InputError, run_script, say
 from misc.faults import ends_run, one_line, one_of_many
-from misc.files import atomic_path
+from misc.files import link
 from misc.foreground import clean_foreground
 from misc.images import read_alpha, read_image, to_uint8, write_image
+from misc.people import write_masks
 from misc.sizes import require_size
 
 UPPER, FADE = 0.22, 0.05  # share of a person's height in which the matte counts, and above whose end it fades
@@ -64,13 +64,13 @@ def agreement(alpha: np.ndarray, matte: np.ndarray) -> float:
     return float((a & b).sum() / max(1, (a | b).sum()))
 
 
-def write_masks(people: Path, output: Path) -> int:
+def masks_of(people: Path, output: Path) -> int:
     """Write OUTPUT/NAME/00.png for every photograph: where its alpha is more than half; returns how many."""
     photographs = find_photographs([people])
     for person in tqdm(photographs, desc="masks", unit="photo", disable=None):
         assert person.alpha is not None
         mask = np.where(read_alpha(person.alpha) > 0.5, 255, 0).astype(np.uint8)
-        write_image(output / person.color.stem / "00.png", mask)
+        write_masks(output / person.color.stem, [mask])
     return len(photographs)
 
 
@@ -101,14 +101,14 @@ def relabel(people: Path, mattes: Path, output: Path, *, least: float) -> tuple[
             with one_of_many(person.color):
                 found = None
                 if photograph is not None:
-                    _link(photograph, output / "photo" / photograph.name)
+                    link(photograph, output / "photo" / photograph.name)
                     found = _new_alpha(person.alpha, mattes / name / "00.png", least=least)
                 counts["new" if found is not None else "kept"] += 1
                 if (output / "alpha" / f"{name}.png").exists():
                     continue
                 if found is None or photograph is None:
-                    _link(person.color, output / "fg" / person.color.name)
-                    _link(person.alpha, output / "alpha" / f"{name}.png")
+                    link(person.color, output / "fg" / person.color.name)
+                    link(person.alpha, output / "alpha" / f"{name}.png")
                 else:
                     colors = read_image(photograph)
                     require_size(found, colors.shape, path=person.alpha, like=photograph)
@@ -130,13 +130,6 @@ def _new_alpha(path: Path, matte_path: Path, *, least: float) -> np.ndarray | No
     return merged(alpha, matte) if agreement(alpha, matte) >= least else None
 
 
-def _link(source: Path, target: Path) -> None:
-    if not target.exists():
-        with atomic_path(target) as temporary:
-            temporary.unlink()
-            os.symlink(source.resolve(), temporary)
-
-
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -156,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = parse(arguments)
     if options.command == "masks":
-        print(f"{write_masks(options.people, options.output)} masks in {options.output}")
+        print(f"{masks_of(options.people, options.output)} masks in {options.output}")
         return 0
     if not 0 <= options.least <= 1:
         raise InputError(f"--least: found {options.least}, expected 0 to 1")

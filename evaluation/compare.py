@@ -24,6 +24,7 @@ from evaluation.folders import some
 from evaluation.protocols import PROTOCOLS, Protocol
 from misc.errors import InputError, run_script
 from misc.files import write_text
+from misc.keys import is_number
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,9 @@ def _what_is_wrong(data: Any) -> str:
         if not isinstance(pairs, list) or not all(isinstance(pair, dict) for pair in pairs):
             return f"image {name!r} has no pairs"
         for figure in PROTOCOLS[protocol["name"]].figures:
-            if not all(_is_number(pair.get(figure)) for pair in pairs):
+            if not all(is_number(pair.get(figure)) for pair in pairs):
                 return f"its pairs have no {figure}, which IMQ.py writes today"
     return ""
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def check_comparable(a: dict[str, Any], b: dict[str, Any], *, names: tuple[str, str]) -> None:

@@ -130,6 +130,19 @@ def _free_of_limit() -> int | None:
     return None if most == resource.RLIM_INFINITY else max(0, most - size)
 
 
+def open_files_allowed(wanted: int) -> int | None:
+    """Let this process have ``wanted`` files open; the limit where the system does not let it, else ``None``."""
+    if resource is None:
+        return None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return None
+    if hard == resource.RLIM_INFINITY or hard >= wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return None
+    return hard
+
+
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
     """A tensor on a device; to a GPU through pinned memory, so that the copy runs beside the work queued before it."""
     tensor = torch.from_numpy(array)

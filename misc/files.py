@@ -118,6 +118,13 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
+def link(source: Path, target: Path) -> None:
+    """Make ``target`` a symbolic link to a file, unless it is there; parent folders are made."""
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.symlink(source.resolve(), target)
+
+
 def append_text(path: str | Path, text: str) -> None:
     """Add to the end of a text file (UTF-8), such as a log: the one kind of file that grows in place.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
@@ -176,6 +177,11 @@ def given_options(options: argparse.Namespace, keys: Iterable[Key]) -> dict[str,
         if value is not None and (wanted := expected(value, key)):
             raise InputError(f"--{key.name.replace('_', '-')}: found {value}, expected {wanted}")
     return {key.name: value for key, value in given.items() if value is not None}
+
+
+def is_number(value: object) -> bool:
+    """Whether a value from a file is a finite number, whole or not; true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_name(item: object) -> bool:

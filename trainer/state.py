@@ -9,7 +9,6 @@ No generator states: everything drawn at random is a function of (seed, step).
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch.optim import Optimizer
 from misc import distributed
 from misc.errors import InputError, shown
 from misc.files import atomic_path
+from misc.keys import is_number
 from networks import InstMatt
 from networks.checkpoint import load_network, read_checkpoint, to_published, write_checkpoint
 from trainer.schedule import AdaptiveClip, WeightAverage
@@ -116,7 +116,7 @@ class TrainingState:
         step, best, clip, scaler = (checkpoint[name] for name in ("iter", "best", "clip", "scaler"))
         for name, value, fits, wanted in (
             ("iter", step, type(step) is int and 0 <= step < 2**53, "a step of at least 0"),
-            ("best", best, best is None or _is_number(best), "a finite score, or none"),
+            ("best", best, best is None or is_number(best), "a finite score, or none"),
             ("clip", clip, _holds_numbers(clip) and {"total", "weight"} <= clip.keys(), "finite total and weight"),
             ("scaler", scaler, scaler == {} or _holds_numbers(scaler), "the state of a gradient scaler"),
         ):
@@ -151,9 +151,5 @@ class TrainingState:
                     raise ValueError(f"{name} holds values that are not finite")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max  # not so for NaN
-
-
 def _holds_numbers(state: object) -> bool:
-    return isinstance(state, dict) and all(map(_is_number, state.values()))
+    return isinstance(state, dict) and all(map(is_number, state.values()))

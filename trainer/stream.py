@@ -16,13 +16,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dataloader.batch import MattingBatch, Sample, collate
 from dataloader.dataset import MattingDataset
+from misc.device import open_files_allowed
 from misc.errors import InputError, RunError
 from misc.seeding import generator
-
-try:
-    import resource
-except ImportError:  # Windows has no such limit
-    resource = None  # type: ignore[assignment]
 
 AGAIN = "the same command goes on from the last checkpoint"
 OPEN_FILES = 128  # of the trainer itself
@@ -151,18 +147,12 @@ def _require_open_files(count: int, *, workers: int) -> None:
     Raises:
         InputError: they may not.
     """
-    if resource is None:
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= count:
-        return
-    if hard == resource.RLIM_INFINITY or hard >= count:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-        return
-    raise InputError(
-        f"data.workers: {workers} processes that load need {count} open files, {hard} are allowed; raise the limit "
-        f"(ulimit -n {count}) or set data.workers=0"
-    )
+    allowed = open_files_allowed(count)
+    if allowed is not None:
+        raise InputError(
+            f"data.workers: {workers} processes that load need {count} open files, {allowed} are allowed; raise the "
+            f"limit (ulimit -n {count}) or set data.workers=0"
+        )
 
 
 @contextmanager

@@ -36,8 +36,8 @@ class Trainer:
     """Runs a task from the state's step to the last one.
 
     Args:
-        task: wrapped for distributed training or not; maps (batch, step, number of the micro-batch) to a dictionary,
-            see ``trainer.tasks``.
+        task: wrapped for distributed training or not; maps (batch, step, number of the micro-batch) to a
+            ``trainer.tasks.StepResult``.
         state: network, optimizer and all else that a checkpoint holds.
         batches: yields the batches from the state's step on, ``train.accumulate`` of them per step.
         validate: scores the network, or raises ``Abandoned`` soon after the function that it is given returns true;
