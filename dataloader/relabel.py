@@ -101,8 +101,8 @@ def relabel(people: Path, mattes: Path, output: Path, *, least: float) -> tuple[
             with one_of_many(person.color):
                 found = None
                 if photograph is not None:
-                    link(photograph, output / "photo" / photograph.name)
                     found = _new_alpha(person.alpha, mattes / name / "00.png", least=least)
+                    link(photograph, output / "photo" / photograph.name)  # not of somebody who gets no alpha
                 counts["new" if found is not None else "kept"] += 1
                 if (output / "alpha" / f"{name}.png").exists():
                     continue

@@ -73,6 +73,7 @@ def test_mattes_of_somebody_else_and_bad_files_leave_people_as_they_are(
     (tmp_path / "mattes" / "portrait" / "00.png").write_bytes(b"no picture")
     assert relabel.main(["merge", str(people), str(tmp_path / "mattes"), str(tmp_path / "new")]) == 1
     assert "portrait/00.png" in capsys.readouterr().err
+    assert [person.color.stem for person in find_photographs([tmp_path / "new"])] == ["whole"]
     np.testing.assert_array_equal(
         read_alpha(tmp_path / "new" / "alpha" / "whole.png"), read_alpha(people / "alpha" / "whole.png")
     )
