@@ -134,6 +134,7 @@ class Data:
     contact_share: float = share(0.7, "compose: least share of images in which people touch")
     tone: float = share(0.25, "compose: most by which a person's light is drawn towards that of the background")
     defocus: float = share(0.0, "compose: probability that the background is out of focus")
+    faint_prob: float = share(0.0, "compose: probability of a background of the colour of somebody's outline")
     match_sharpness: bool = key(False, "compose: blur the background as much as enlarging has blurred people")
     shadow: float = share(0.0, "compose: greatest darkness of the shadows people cast on the background")
     crops_per_scene: int = key(1, "successive steps that show the same scenes in other crops, loaded once", least=1)

@@ -163,6 +163,7 @@ def composed_scenes(data: Data, *, seed: int) -> ComposedScenes:
             tone=data.tone,
             shadow=data.shadow,
             defocus=data.defocus,
+            faint=data.faint_prob,
             match_sharpness=data.match_sharpness,
             hair=data.hair_prob,
         ),

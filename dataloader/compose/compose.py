@@ -15,11 +15,22 @@ import numpy as np
 
 from dataloader.compose.hair import Growth, draw_style, grow
 from dataloader.compose.layout import LayoutError, Placement, Sketch, draw_canvas, search
-from dataloader.compose.light import Shadow, cast_shadow, draw_defocus, draw_shadow, fill_color, soften, towards
+from dataloader.compose.light import (
+    Shadow,
+    cast_shadow,
+    draw_defocus,
+    draw_outline_color,
+    draw_shadow,
+    fade,
+    fill_color,
+    soften,
+    towards,
+)
 from dataloader.compose.outlines import Outline, outlines
 from dataloader.compose.scalp import find_scalp
 
 PIXEL_BLUR = 0.45  # standard deviation of a camera's blur in a sharp photograph, pixels
+FAINT = (0.1, 0.6)  # contrast that a background in front of which somebody is hard to see keeps, drawn between these
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,7 @@ class ComposeParams:
         tone: largest share by which a person's mean colour is drawn towards the background's.
         shadow: greatest darkness of the soft shadow that people cast on the background, 0 for none.
         defocus: probability that the background is out of focus.
+        faint: probability that the background has the colour of somebody's outline, and little contrast.
         match_sharpness: blur the background as much as enlarging has blurred the people.
         attempts: layouts tried before giving up.
         hair: probability that strands of hair are drawn on a person. They count for none of the bounds above.
@@ -69,6 +81,7 @@ class ComposeParams:
     tone: float = 0.25
     shadow: float = 0.0
     defocus: float = 0.0
+    faint: float = 0.0
     match_sharpness: bool = False
     attempts: int = 12
     hair: float = 0.0
@@ -129,6 +142,10 @@ def compose(
     # Nothing is drawn where there is no hair: the other draws stay what they were before there was any.
     hair = [draw_growth(*pair, rng, params.hair) for pair in zip(people, ways, strict=True)] if params.hair else ()
     blur = draw_defocus(params.size, rng) if params.defocus and rng.random() < params.defocus else 0.0
+    if params.faint and rng.random() < params.faint:
+        person = people[int(rng.integers(len(people)))]
+        color = draw_outline_color(person.color, person.alpha, rng)
+        canvas_rgb = fade(canvas_rgb, color, rng.uniform(*FAINT))
     for attempt in range(params.attempts):
         crowding = attempt / params.attempts
         try:

@@ -75,6 +75,42 @@ def towards(color: np.ndarray, alpha: np.ndarray, light: np.ndarray, share: floa
     return np.clip(color * (brightness * hue), 0, 255).astype(np.uint8)
 
 
+def draw_outline_color(color: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The mean colour of a person near a drawn point of the contour.
+
+    Args:
+        color: (h, w, 3) uint8, RGB.
+        alpha: (h, w) float32 in [0, 1].
+        rng: source of the draw.
+
+    Returns:
+        (3,) float32, RGB, 0 to 255.
+    """
+    solid = (alpha > 0.9).astype(np.uint8)
+    rim = np.argwhere(solid & (cv2.erode(solid, np.ones((3, 3), np.uint8)) == 0))
+    if not len(rim):
+        return np.full(3, 128, np.float32)
+    y, x = rim[int(rng.integers(len(rim)))]
+    reach = max(2, round(0.04 * max(alpha.shape)))
+    near = np.s_[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
+    return np.asarray(color[near][solid[near] > 0].mean(axis=0), np.float32)
+
+
+def fade(background: np.ndarray, color: np.ndarray, contrast: float) -> np.ndarray:
+    """A background of another mean colour and less contrast, in front of which an outline of that colour is faint.
+
+    Args:
+        background: (H, W, 3) uint8, RGB.
+        color: (3,) the new mean, RGB, 0 to 255.
+        contrast: share of the background's own contrast that is left, 0 to 1.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+    """
+    mean = np.array(cv2.mean(background)[:3], np.float32)
+    return np.rint(np.clip(color + contrast * (background - mean), 0, 255)).astype(np.uint8)
+
+
 def draw_shadow(darkest: float, rng: np.random.Generator) -> Shadow:
     """Draw a shadow: up to ``darkest``, to either side and a little down, more or less soft."""
     return Shadow(

@@ -8,7 +8,7 @@ import pytest
 
 from dataloader.compose.compose import ComposeParams, Composite, Cutout, compose, paste, quantize, render
 from dataloader.compose.layout import LayoutError, Placement
-from dataloader.compose.light import Shadow, fill_color, soften
+from dataloader.compose.light import Shadow, draw_outline_color, fade, fill_color, soften
 from dataloader.compose.outlines import outlines
 from dataloader.compose.sources import find_backgrounds, find_people, load_cutout
 from tests.launch import SAMPLE
@@ -200,3 +200,31 @@ def test_backgrounds_go_soft_where_asked_for_and_people_do_not(people, backgroun
     assert np.array_equal(
         np.rint(np.concatenate([soft.alphas, soft.alpha_bg[None]]) * 255).sum(0) == 255, soft.alpha_bg > -1
     )
+
+
+def test_faint_backgrounds_take_the_colour_of_an_outline(people, background):
+    plain = compose(people[:1], background, np.random.default_rng(1), ComposeParams(size=SIZE))
+    faint = compose(people[:1], background, np.random.default_rng(1), ComposeParams(size=SIZE, faint=1.0))
+
+    def contrast(made: Composite) -> float:
+        solid = (made.alphas[0] > 0.9).astype(np.uint8)
+        rim, around = solid - cv2.erode(solid, np.ones((5, 5))), cv2.dilate(solid, np.ones((9, 9))) - solid
+        means = [made.image[mask > 0].astype(np.float64).mean(axis=0) for mask in (rim, around)]
+        return float(np.abs(means[0] - means[1]).mean())
+
+    assert faint.background.std() < 0.7 * plain.background.std()
+    assert contrast(faint) < contrast(plain)
+    assert np.array_equal(
+        np.rint(np.concatenate([faint.alphas, faint.alpha_bg[None]]) * 255).sum(0) == 255, faint.alpha_bg > -1
+    )
+
+
+def test_the_faint_colour_is_one_of_the_outline():
+    color, alpha = np.zeros((60, 40, 3), np.uint8), np.zeros((60, 40), np.float32)
+    alpha[10:50, 10:30] = 1
+    color[10:50, 10:30] = (200, 100, 50)
+    assert np.allclose(draw_outline_color(color, alpha, np.random.default_rng(0)), (200, 100, 50))
+    faded = fade(np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8), np.array([60.0, 70, 80]), 0.2)
+    assert np.allclose(faded.mean(axis=(0, 1)), (60, 70, 80), atol=1)
+    assert faded.std(axis=(0, 1)).max() < 0.25 * 80
+    assert (draw_outline_color(color, 0 * alpha, np.random.default_rng(0)) == 128).all()
