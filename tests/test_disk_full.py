@@ -15,8 +15,8 @@ from tensorboardX.event_file_writer import EventsWriter
 import main
 from misc.errors import RunError
 from misc.images import write_image
-from misc.logger import RunLogger
 from networks.checkpoint import read_checkpoint
+from trainer.logger import RunLogger
 
 LIMITED = (
     "import os, resource, sys; size = int(sys.argv[1]); resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)); "

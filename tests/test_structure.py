@@ -13,6 +13,8 @@ from tests.launch import ROOT
 
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
+MISC_SHARE = 0.25  # of the project's lines that the ground may have; its door, the page, counts as one
+
 # Doors above, subjects between, ground below: what each part may import besides itself. Nobody imports a door.
 ALLOWED = {
     "misc": set(),
@@ -81,6 +83,22 @@ def test_imports_run_in_no_circle() -> None:
         graph[module] = {name for name in named if name in modules}
     assert graph["networks.predictor"] >= {"networks.inference", "networks.fold"}  # it sees both ways of importing
     list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+def test_the_page_is_a_door() -> None:
+    """misc/app imports only the ground, and nothing of the ground imports it."""
+    page = ROOT / "misc" / "app"
+    for path in files_of("misc"):
+        named = ast.walk(ast.parse(path.read_text()))
+        inside = {node.module or "" for node in named if isinstance(node, ast.ImportFrom)}
+        assert page in path.parents or not [name for name in inside if name.startswith("misc.app")], path
+
+
+def test_the_ground_stays_small() -> None:
+    """What fits a subject lives there: misc is what grows when nobody asks where a thing belongs."""
+    lines = {path: len(path.read_text().splitlines()) for part in ALLOWED for path in files_of(part)}
+    ground = sum(count for path, count in lines.items() if path.parent == ROOT / "misc")
+    assert ground <= MISC_SHARE * sum(lines.values())
 
 
 def test_owner_layout_is_there() -> None:

@@ -45,11 +45,11 @@ from misc.device import peak_memory as used
 from misc.errors import InputError, run_script
 from misc.files import write_text
 from misc.images import write_image
-from misc.logger import RunLogger
 from misc.morphology import ellipse
 from networks import progressive
 from trainer.build import build_network
 from trainer.compiler import require_compiler
+from trainer.logger import RunLogger
 from trainer.schedule import AdaptiveClip
 from trainer.state import TrainingState
 from trainer.stream import SampleStream

@@ -18,12 +18,12 @@ from misc import distributed
 from misc.errors import InputError
 from misc.files import write_text
 from misc.keys import Value
-from misc.logger import RunLogger, environment
 from networks import InstMatt
 from networks.checkpoint import describe, few, load_network, load_refiner, read_checkpoint
 from networks.imagenet import load_imagenet_encoder
 from networks.predictor import Predictor
 from trainer.compiler import require_compiler
+from trainer.logger import RunLogger, environment
 from trainer.schedule import AdaptiveClip, WeightAverage
 from trainer.stages import STAGES
 from trainer.state import BEST, LAST, TrainingState

@@ -21,8 +21,8 @@ from evaluation.quality import ImqCounts
 from misc import distributed
 from misc.device import fast_bf16, peak_memory
 from misc.errors import RunError
-from misc.logger import RunLogger
 from networks.checkpoint import to_published, write_checkpoint
+from trainer.logger import RunLogger
 from trainer.pictures import strip
 from trainer.schedule import learning_rate
 from trainer.state import BEST, LAST, TrainingState, keep_step
