@@ -26,7 +26,7 @@ from misc.detectors import MIN_AREA, MIN_SCORE, PeopleFinder, build_detector
 from misc.errors import InputError, run_script, say
 from misc.folders import left_out, pictures_in
 from misc.outputs import require_apart
-from misc.people import search
+from misc.people import is_searched, search
 from misc.pictures import PHOTOGRAPHS
 
 
@@ -100,7 +100,8 @@ def main() -> int:
         options=args.opts,
     )
     find = PeopleFinder(detector, classes=classes, min_score=args.confidence_threshold, min_area=args.min_area)
-    empty, failed = search(find, photographs, Path(args.output), resume=args.resume)
+    todo = [path for path in photographs if not (args.resume and is_searched(Path(args.output), path))]
+    empty, failed = search(find, todo, Path(args.output))
     for name in empty:
         say(f"nobody found, no masks: {name}")
     for line in filter(None, map(left_out, args.input)):

@@ -60,16 +60,14 @@ def search(
     photographs: Sequence[Path],
     output: Path,
     *,
-    resume: bool = False,
     hide_progress: bool | None = None,
 ) -> tuple[list[str], list[str]]:
     """Write the masks of every photograph as ``output/<image name>/NN.png``.
 
     Args:
         find: from a (H, W, 3) uint8 RGB photograph to its masks, such as ``misc.detectors.PeopleFinder``.
-        photographs: files of different stems.
+        photographs: files of different stems; ``is_searched`` tells those whose masks are there.
         output: folder to write to.
-        resume: leave photographs alone whose folder exists.
         hide_progress: of the progress bar; ``None`` hides it where standard error is no terminal.
 
     Returns:
@@ -81,8 +79,6 @@ def search(
     """
     empty, failed = [], []
     for path in tqdm(photographs, desc="find people", unit="photo", disable=hide_progress):
-        if resume and is_searched(output, path):
-            continue
         try:
             with one_of_many(path):
                 masks = find(read_image(path))

@@ -46,6 +46,13 @@ class Detector(Protocol):
         ...
 
 
+def _reduced(image: np.ndarray, *, height: int | None = None, width: int | None = None) -> np.ndarray:
+    """A photograph (H, W, 3) no larger than a segmenter looks at, or of the sides that it wants."""
+    scale = min(1.0, LONGEST_SIDE / max(image.shape[:2]))
+    size = (width or max(1, round(image.shape[1] * scale)), height or max(1, round(image.shape[0] * scale)))
+    return image if size == image.shape[1::-1] else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
 class TorchvisionDetector:
     """Mask R-CNN R50-FPN of torchvision, trained on COCO."""
 
@@ -74,11 +81,9 @@ class TorchvisionDetector:
         """Find instances in a (H, W, 3) uint8 RGB photograph."""
         import torch
 
-        scale = min(1.0, LONGEST_SIDE / max(image.shape[:2]))
-        if scale < 1:
-            size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float().div(255).to(self.device)
+        tensor = (
+            torch.from_numpy(np.ascontiguousarray(_reduced(image))).permute(2, 0, 1).float().div(255).to(self.device)
+        )
         with torch.inference_mode():
             found: dict[str, Any] = self.model([tensor])[0]
         classes = [self.categories[label] for label in found["labels"].tolist()]
@@ -201,16 +206,15 @@ class OnnxDetector:
             InputError: the outputs are not what they should be.
         """
         height, width = (side if isinstance(side, int) else None for side in self.input.shape[-2:])
-        scale = min(1.0, LONGEST_SIDE / max(image.shape[:2]))
-        size = (width or max(1, round(image.shape[1] * scale)), height or max(1, round(image.shape[0] * scale)))
-        if size != image.shape[1::-1]:
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        image = _reduced(image, height=height, width=width)
         pixels = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / np.float32(255)
         pixels = pixels[None] if len(self.input.shape) == 4 else pixels
         try:
             labels, scores, masks = self.session.run(["labels", "scores", "masks"], {self.input.name: pixels})
         except Exception as error:  # as above
-            raise InputError(f"{self.path}: failed on a picture of {size[0]}×{size[1]}: {str(error)[:160]}") from None
+            raise InputError(
+                f"{self.path}: failed on a picture of {image.shape[1]}×{image.shape[0]}: {str(error)[:160]}"
+            ) from None
         labels, scores = labels.reshape(-1), scores.reshape(-1)
         height, width = masks.shape[-2:] if masks.ndim >= 2 else (0, 0)
         if len(labels) != len(scores) or masks.size != len(scores) * height * width:

@@ -13,7 +13,7 @@ from misc.detectors import Detections, PeopleFinder, build_detector, select
 from misc.errors import InputError
 from misc.image_demo import find_photographs, main
 from misc.images import read_mask, write_image
-from misc.people import search
+from misc.people import is_searched, search
 
 RULES = {"classes": ["person"], "min_score": 0.7, "min_area": 0.02}
 
@@ -72,7 +72,8 @@ class _FakeDetector:
 
 
 def _search(detector: _FakeDetector, photos: list[Path], out: Path, *, resume: bool = False):
-    return search(PeopleFinder(detector), photos, out, resume=resume, hide_progress=True)
+    todo = [path for path in photos if not (resume and is_searched(out, path))]
+    return search(PeopleFinder(detector), todo, out, hide_progress=True)
 
 
 def _photo(path: Path, people: int) -> Path:
