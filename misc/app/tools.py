@@ -121,6 +121,8 @@ def _free(photograph: Photograph, count: int) -> list[int]:
 
 def _person(photograph: Photograph, action: Action) -> Person:
     found = [person for person in photograph.people if person.number == action.get("person")]
+    if not photograph.people:
+        raise InputError("nobody is there yet; choose “Add person” and draw a box round each")
     if not found:
         raise InputError("choose the person to work on first: click a number below the photograph")
     return found[0]

@@ -9,9 +9,14 @@ const HINTS = {
   merge: "One person has two masks? Click the one, then the other.",
   box: "Draw a box round a person who was not found, or click two opposite corners.",
 };
+const MOST_POINTS = 4000; // of a stroke; the server takes no more than 4096
 const CLICKS = { toggle: 1, split: 2, merge: 2, box: 2 };
 const find = (query) => element.querySelector(query);
-const state = { tool: "toggle", person: null, points: [], cross: null, drag: false, busy: false, picture: null };
+const state = {
+  tool: "toggle", person: null, points: [], cross: null, drag: false, picture: null,
+  waiting: [], // what the server is doing, and what it does next
+  photograph: null, known: [], // and its people
+};
 
 function value() {
   return props.value || {};
@@ -26,17 +31,27 @@ function ink(color) { // black or white, whichever is easier to read on a colour
   return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 ? "#000" : "#fff";
 }
 
-function send(action) {
-  if (state.busy || !value().picture) return;
-  state.busy = true;
+function send(action) { // one after the other; the next stroke may be drawn meanwhile
+  if (!value().picture) return;
+  state.waiting.push(action);
   element.classList.add("im-busy");
-  trigger("edit", action);
+  if (state.waiting.length === 1) trigger("edit", action);
+}
+
+function answered() {
+  state.waiting.shift();
+  if (state.photograph !== value().current) [state.waiting, state.points] = [[], []];
+  if (state.waiting.length) trigger("edit", state.waiting[0]);
+  else element.classList.remove("im-busy");
 }
 
 function perform() {
-  const { tool, points, person } = state;
-  state.drag = false;
+  const { tool, person } = state;
+  const thin = Math.ceil(state.points.length / MOST_POINTS); // a fast mouse gives a thousand points a second
+  const points = state.points.filter((_, i) => i % thin === 0);
+  [state.drag, state.points] = [false, []];
   send({ tool, person, points, radius: radius() });
+  draw();
 }
 
 // ---------------------------------------------------------------------------------------------------------- drawing
@@ -48,30 +63,34 @@ function draw() {
   const context = canvas.getContext("2d");
   const scale = canvas.width / value().width;
   context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  for (const action of [...state.waiting, { ...state, radius: radius() }]) sketch(context, action, scale);
+  if (state.cross && document.activeElement === canvas) mark(context, state.cross.map((x) => x * scale), 16);
+  for (const person of value().people) number(context, person, canvas);
+}
+
+function sketch(context, { tool, person, points = [], cross, radius }, scale) { // a stroke, a box or clicks
   const at = ([x, y]) => [x * scale, y * scale];
-  const color = (value().people.find((p) => p.number === state.person) || { color: "#ffffff" }).color;
-  if (state.tool === "paint" || state.tool === "erase") {
-    context.strokeStyle = context.fillStyle = state.tool === "paint" ? color : "#000000";
+  const { color } = value().people.find((p) => p.number === person) || { color: "#ffffff" };
+  if (tool === "paint" || tool === "erase") {
+    context.strokeStyle = tool === "paint" ? color : "#000000";
     context.globalAlpha = 0.6;
-    context.lineWidth = 2 * radius() * scale;
+    context.lineWidth = 2 * radius * scale;
     context.lineCap = context.lineJoin = "round";
     context.beginPath();
-    state.points.forEach((p, i) => (i ? context.lineTo(...at(p)) : context.moveTo(...at(p))));
-    if (state.points.length === 1) context.lineTo(...at(state.points[0]));
+    points.forEach((p, i) => (i ? context.lineTo(...at(p)) : context.moveTo(...at(p))));
+    if (points.length === 1) context.lineTo(...at(points[0]));
     context.stroke();
     context.globalAlpha = 1;
-  } else if (state.tool === "box" && state.points.length) {
-    const [a, b] = [at(state.points[0]), at(state.points[1] || state.cross || state.points[0])];
+  } else if (tool === "box" && points.length) {
+    const [a, b] = [at(points[0]), at(points[1] || cross || points[0])];
     for (const [line, width] of [["#000", 4], ["#fff", 2]]) {
       context.strokeStyle = line;
       context.lineWidth = width;
       context.strokeRect(a[0], a[1], b[0] - a[0], b[1] - a[1]);
     }
   } else {
-    for (const point of state.points) mark(context, at(point), 9);
+    for (const point of points) mark(context, at(point), 9);
   }
-  if (state.cross && document.activeElement === canvas) mark(context, at(state.cross), 16);
-  for (const person of value().people) number(context, person, canvas);
 }
 
 function mark(context, [x, y], size) {
@@ -106,9 +125,7 @@ function number(context, person, canvas) {
 
 function show() {
   const sent = value();
-  state.busy = false;
-  element.classList.remove("im-busy");
-  state.points = [];
+  answered();
   if (!sent.picture) state.picture = null;
   const note = find(".im-note");
   note.textContent = sent.note || "";
@@ -125,7 +142,10 @@ function show() {
   }));
   find(".im-strip").hidden = (sent.photographs || []).length < 2;
   const people = sent.people || [];
-  if (!people.some((p) => p.number === state.person)) state.person = (people.find((p) => p.kept) || { number: null }).number;
+  const fresh = state.photograph === sent.current && people.find((p) => !state.known.includes(p.number));
+  if (fresh) state.person = fresh.number; // who has just been added is the one whose outline is mended next
+  else if (!people.some((p) => p.number === state.person)) state.person = (people.find((p) => p.kept) || { number: null }).number;
+  [state.photograph, state.known] = [sent.current, people.map((p) => p.number)];
   if (sent.tool) choose(sent.tool);
   find(".im-people").replaceChildren(...people.map(chip));
   find(".im-stage").hidden = !sent.picture;
@@ -170,7 +190,7 @@ function choose(tool) {
   for (const button of element.querySelectorAll("[data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === tool);
   find(".im-size").hidden = tool !== "paint" && tool !== "erase";
   find(".im-hint").textContent = HINTS[tool];
-  find(".im-canvas").style.touchAction = drags() ? "none" : "manipulation";
+  find(".im-stage").style.touchAction = drags() ? "none" : "manipulation";
   draw();
 }
 
@@ -193,15 +213,15 @@ function drags() { // tools that act while the pointer is down; the others wait 
 }
 
 element.addEventListener("pointerdown", (event) => {
-  if (!event.target.matches(".im-canvas") || event.button || state.busy) return;
+  if (!event.target.matches(".im-stage, .im-canvas") || event.button) return;
   state.cross = null;
   if (!drags()) return;
-  event.target.setPointerCapture(event.pointerId);
+  find(".im-canvas").setPointerCapture(event.pointerId); // from beside the photograph too: people reach its borders
   state.drag = true;
   press(place(event));
 });
 element.addEventListener("pointermove", (event) => {
-  if (!event.target.matches(".im-canvas") || state.busy) return;
+  if (!event.target.matches(".im-canvas")) return;
   const brush = state.tool === "paint" || state.tool === "erase";
   if (brush && state.drag) state.points.push(...event.getCoalescedEvents?.().map(place) ?? [place(event)]);
   if (state.tool === "box") state.cross = place(event);
@@ -214,6 +234,10 @@ element.addEventListener("pointerup", (event) => {
   const [start] = state.points;
   if (state.tool !== "box") perform();
   else if (start && Math.hypot(end[0] - start[0], end[1] - start[1]) > value().width / 50) press(end);
+});
+element.addEventListener("pointercancel", () => { // the browser scrolls or zooms instead
+  if (state.drag) [state.drag, state.points] = [false, []];
+  draw();
 });
 element.addEventListener("keydown", (event) => {
   if (!event.target.matches(".im-canvas") || !value().picture) return;
@@ -231,7 +255,7 @@ element.addEventListener("keydown", (event) => {
   draw();
 });
 element.addEventListener("click", (event) => {
-  if (event.target.matches(".im-canvas") && !drags() && !state.busy) press(place(event));
+  if (event.target.matches(".im-canvas") && !drags()) press(place(event));
   const tool = event.target.closest("[data-tool]");
   if (tool) choose(tool.dataset.tool);
   if (event.target.matches(".im-undo")) send({ tool: "undo" });

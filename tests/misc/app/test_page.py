@@ -181,6 +181,38 @@ def test_repaired_masks_are_used_and_two_pages_at_once_do_not_mix(visit: Callabl
     assert all(picture.shape == (120, 90) for picture in (mask_of(data, tmp_path) for data in files.values()))
 
 
+LONG_STROKE = """canvas => {
+  const box = canvas.getBoundingClientRect();
+  const [left, top] = [(x) => box.left + x * box.width, (y) => box.top + y * box.height];
+  const at = (x, y) => ({ bubbles: true, pointerId: 1, clientX: left(x), clientY: top(y) });
+  const points = [...Array(9000).keys()].map((i) => new PointerEvent("pointermove", at(0.1 + i / 11250, 0.95)));
+  canvas.setPointerCapture = () => {};
+  canvas.dispatchEvent(new PointerEvent("pointerdown", at(0.1, 0.95)));
+  canvas.dispatchEvent(new PointerEvent("pointermove", { ...at(0.9, 0.95), coalescedEvents: points }));
+  canvas.dispatchEvent(new PointerEvent("pointerup", at(0.9, 0.95)));
+}"""
+
+
+def test_strokes_follow_each_other_and_begin_anywhere(visit: Callable, served: Any, tmp_path: Path) -> None:
+    tab = visit()
+    dropped(tab, ("strokes.png", png(photograph(180, 240, seed=3), tmp_path)))
+    session = next(one for one in served.page.sessions._open.values() if "strokes" in one.photographs)
+
+    def mask(number: int) -> np.ndarray:
+        return next(session.shown.mask(person) for person in session.shown.people if person.number == number)
+
+    chosen(tab, "paint")
+    after(tab, lambda: [dragged(tab, (0.1, y), (0.3, y)) for y in (0.02, 0.06, 0.1)])  # faster than they are done
+    tab.wait_for_function("!document.querySelector('#stage .im-busy')")
+    assert all(mask(1)[round(180 * y), 48] for y in (0.02, 0.06, 0.1))
+    chosen(tab, "box")
+    assert "Person 3 is new" in after(tab, lambda: dragged(tab, (0.4, -0.015), (0.6, 0.12)))
+    assert mask(3)[0].any()  # up to the border
+    chosen(tab, "paint")
+    assert after(tab, lambda: tab.locator(".im-canvas").evaluate(LONG_STROKE)) == "Added to person 3."
+    assert mask(3)[171, 30:210].all()
+
+
 def test_each_bad_input_has_one_clear_line_and_the_good_ones_stay(visit: Callable, tmp_path: Path) -> None:
     tab = visit()
     good = png(photograph(60, 80), tmp_path)
@@ -194,6 +226,8 @@ def test_each_bad_input_has_one_clear_line_and_the_good_ones_stay(visit: Callabl
     assert dropped(tab, ("empty.png", png(np.zeros((60, 80, 3), np.uint8), tmp_path))) == (
         "empty: no person was found; draw a box round each."
     )
+    chosen(tab, "paint")
+    assert "choose “Add person”" in after(tab, lambda: dragged(tab, (0.2, 0.2), (0.4, 0.2)))
     assert people(tab) == [] and matted(tab) == (
         "Not done: there is nobody to matte; draw a box round a person, or take one back"
     )
