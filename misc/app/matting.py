@@ -48,23 +48,29 @@ class Way:
 
 
 def matte(session: Session, way: Way) -> Iterator[tuple[int, int]]:
-    """Matte the kept people of all photographs.
+    """Matte the kept people of all photographs but those whose mattes are those of this way and these people already.
 
     Yields:
         How many photographs are done, and of how many; several times a second.
 
     Raises:
-        InputError: nobody to matte, or infer.py could not; the line is its own.
+        InputError: nobody to matte, or infer.py could not; the line is its own. What it had finished is kept.
     """
     with session.lock:
-        session.clear_results()
-        todo = [photograph for photograph in session.photographs.values() if photograph.kept]
-        if not todo:
+        for photograph in session.photographs.values():
+            if session.options != way.options or photograph.matted != photograph.kept:
+                session.clear_results(photograph)
+        session.options = way.options
+        some = [photograph for photograph in session.photographs.values() if photograph.kept]
+        if not some:
             raise InputError("there is nobody to matte; draw a box round a person, or take one back")
+        todo = [photograph for photograph in some if photograph.matted is None]
         for photograph in todo:
             write_masks(session, photograph)
         people = [photograph.kept for photograph in todo]
-    command = [sys.executable, "infer.py", "--image-dir", session.folder / "images", "--rgba"]
+    if not todo:
+        return
+    command = [sys.executable, "infer.py", "--image-dir", session.folder / "images", "--rgba", "--resume"]
     command += ["--mask-dir", session.folder / MASKS, "--output", session.folder / MATTES, *way.options]
     with tempfile.TemporaryFile("w+") as log:
         session.process = process = subprocess.Popen(
@@ -75,11 +81,12 @@ def matte(session: Session, way: Way) -> Iterator[tuple[int, int]]:
             time.sleep(0.2)
         log.seek(0)
         lines = log.read().splitlines()
+    for photograph, kept in zip(todo, people):
+        if is_matted(session, photograph):
+            photograph.matted = kept
     if process.returncode:
         errors = [line for line in lines if line.startswith("error: ")] or lines[-1:] or ["nothing was said"]
         raise InputError("stopped" if process.returncode in (143, -15) else tidy(session, "; ".join(errors)))
-    for photograph, kept in zip(todo, people):
-        photograph.matted = kept
     yield len(todo), len(todo)
 
 
@@ -91,8 +98,8 @@ def write_masks(session: Session, photograph: Photograph) -> None:
 
 def is_matted(session: Session, photograph: Photograph) -> bool:
     """Whether a photograph has all its mattes; they are written last."""
-    masks = (session.folder / MASKS / photograph.name).glob("*.png")
-    return all((session.folder / MATTES / photograph.name / mask.name).is_file() for mask in masks)
+    masks = list((session.folder / MASKS / photograph.name).glob("*.png"))
+    return bool(masks) and all((session.folder / MATTES / photograph.name / mask.name).is_file() for mask in masks)
 
 
 def tidy(session: Session, line: str) -> str:

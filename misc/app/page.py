@@ -139,6 +139,8 @@ class Page:
         """Something was done to the people of the photograph."""
         session = self.sessions.of(key_of(request))
         with session.lock:
+            if event._data.get("photograph") in session.photographs:  # the one that the visitor sees
+                session.current = event._data["photograph"]
             try:
                 return self.stage(session, act(session.shown, event._data))
             except (InputError, OSError) as error:
@@ -162,22 +164,35 @@ class Page:
     def matte(
         self, checkpoint: str, refinement: str, detail: str, precision: str, request: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
-        """Matte what is open; status, results, zip file."""
+        """Matte what is open; status, people, results, zip file."""
         session = self.sessions.of(key_of(request))
-        yield self._status("Starting …"), gr.skip(), gr.DownloadButton(interactive=False, value=None)
+        yield self._status("Starting …"), gr.skip(), gr.skip(), gr.DownloadButton(interactive=False, value=None)
+        said = "Done."
         try:
             for done, total in matte(session, self.way(checkpoint, refinement, detail, precision)):
                 session.used = max(session.used, self.sessions.now())
                 text = f"Matting photograph {min(done + 1, total)} of {total} …"
-                yield self._status(text, share=(done + 0.5) / (total + 0.5)), gr.skip(), gr.skip()
-            file = archive(session)
+                yield self._status(text, share=(done + 0.5) / (total + 0.5)), gr.skip(), gr.skip(), gr.skip()
         except (InputError, RunError, OSError) as error:
-            text = "stopped" if session.closed else tidy(session, str(error))
-            yield self._status(f"Not done: {text}", error=True), self.results(session), gr.skip()
-            return
-        if session.shown.matted is None and session.photographs:
-            session.current = next(name for name, photograph in session.photographs.items() if photograph.matted)
-        yield self._status("Done."), self.results(session), gr.DownloadButton(interactive=True, value=str(file))
+            said = "Not done: " + ("stopped" if session.closed else tidy(session, str(error)))
+        yield from self._matted(session, said)
+
+    def _matted(self, session: Session, said: str) -> Iterator[tuple[Any, ...]]:
+        """The end of a matting, whole or not: what there is of mattes, and a photograph that has some."""
+        stage, file = gr.skip(), None
+        with session.lock:
+            done = [name for name, photograph in session.photographs.items() if photograph.matted]
+            if done and session.current not in done:
+                session.current = done[0]
+                stage = self.stage(session)
+            try:
+                file = archive(session) if done else None
+            except OSError as error:
+                said = f"Not done: {tidy(session, str(error))}"
+        if said != "Done." and done:
+            said += f" ({len(done)} of {len(session.photographs)} photographs have mattes)"
+        button = gr.DownloadButton(interactive=file is not None, value=file and str(file))
+        yield self._status(said, error=said != "Done."), stage, self.results(session), button
 
     def stop(self, request: gr.Request) -> None:
         """End the matting of this page."""
@@ -278,7 +293,7 @@ def build(page: Page) -> gr.Blocks:
         files.upload(page.upload, files, [status, stage, results, files], **waits, **ONE_AT_A_TIME)
         stage.show(page.show, None, [stage, results], **hidden, **QUICK)
         stage.edit(page.edit, None, stage, **hidden, **QUICK)
-        go.click(page.matte, settings, [status, results, download], **waits, **ONE_AT_A_TIME)
+        go.click(page.matte, settings, [status, stage, results, download], **waits, **ONE_AT_A_TIME)
         stop.click(page.stop, None, None, **hidden, queue=False)
         blocks.unload(page.close)
         with gr.Row(visible=False):

@@ -51,6 +51,7 @@ class Session:
         lock: held while photographs or people change.
         uploads: files that the browser sent, which go when the page is closed.
         used: when the visitor did something last, ``time.monotonic()``.
+        options: of infer.py, with which the mattes were made.
         process: the program that mattes, while it runs.
         closed: whether the page has been closed.
     """
@@ -64,6 +65,7 @@ class Session:
         self.uploads: list[Path] = []
         self.lock = threading.RLock()
         self.used = time.monotonic()
+        self.options: list[str] = []
         self.process: subprocess.Popen[str] | None = None
         self.closed = False
         folder.mkdir(parents=True, mode=0o700)
@@ -148,18 +150,18 @@ class Session:
         """Forget all photographs and their files; what works on them is stopped."""
         self.stop()
         self.photographs, self.current, self.sample = {}, "", False
-        self.clear_results()
-        shutil.rmtree(self.folder / "images", ignore_errors=True)
-
-    def clear_results(self) -> None:
-        """Remove everything but the photographs."""
-        for photograph in self.photographs.values():
-            photograph.matted = None
         for child in self.folder.iterdir():
             if child.is_file():
                 child.unlink()
-            elif child.name != "images":
+            else:
                 shutil.rmtree(child)
+
+    def clear_results(self, photograph: Photograph) -> None:
+        """Remove masks, mattes and cut-outs of a photograph."""
+        photograph.matted = None
+        for folder in self.folder.iterdir():
+            if folder.name != "images":
+                shutil.rmtree(folder / photograph.name, ignore_errors=True)
 
     def stop(self) -> bool:
         """End the program that mattes; returns whether one ran."""

@@ -33,9 +33,9 @@ function ink(color) { // black or white, whichever is easier to read on a colour
 
 function send(action) { // one after the other; the next stroke may be drawn meanwhile
   if (!value().picture) return;
-  state.waiting.push(action);
+  state.waiting.push({ ...action, photograph: value().current });
   element.classList.add("im-busy");
-  if (state.waiting.length === 1) trigger("edit", action);
+  if (state.waiting.length === 1) trigger("edit", state.waiting[0]);
 }
 
 function answered() {

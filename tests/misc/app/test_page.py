@@ -193,6 +193,16 @@ LONG_STROKE = """canvas => {
 }"""
 
 
+def test_a_change_is_made_to_the_photograph_that_is_seen(visit: Callable, served: Any, tmp_path: Path) -> None:
+    tab = visit()
+    dropped(tab, ("one.png", png(photograph(60, 80, seed=4), tmp_path)), ("two.png", png(photograph(60, 80), tmp_path)))
+    session = next(session for session in served.page.sessions._open.values() if "two" in session.photographs)
+    session.current = "one"  # as while more photographs are read
+    chosen(tab, "toggle")
+    after(tab, lambda: tab.mouse.click(*at(tab, 0.3, 0.5)))
+    assert [len(session.photographs[name].kept) for name in ("one", "two")] == [2, 1]
+
+
 def test_strokes_follow_each_other_and_begin_anywhere(visit: Callable, served: Any, tmp_path: Path) -> None:
     tab = visit()
     dropped(tab, ("strokes.png", png(photograph(180, 240, seed=3), tmp_path)))

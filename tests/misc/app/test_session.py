@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from misc.app.matting import DETAILS, REFINEMENTS, Way, archive, tidy
+from misc.app.matting import DETAILS, REFINEMENTS, Way, archive, matte, tidy
 from misc.app.people import WITHOUT, Finder
 from misc.app.session import Limits, Session, Sessions
 from misc.app.tools import MOST_PEOPLE, act
@@ -144,6 +144,45 @@ def test_the_zip_has_no_time_of_its_own_in_what_it_holds(session: Session) -> No
     first = archive(session).read_bytes()
     assert archive(session).read_bytes() == first
     assert tidy(session, f"error: {session.folder}/images/a.png: bad") == "a.png: bad"
+
+
+HALTING = """
+import sys, pathlib
+names = ("--image-dir", "--mask-dir", "--output")
+images, masks, output = (pathlib.Path(sys.argv[sys.argv.index(name) + 1]) for name in names)
+assert "--resume" in sys.argv
+for mask in sorted(masks.glob("*/*.png")):
+    if mask.parent.name == "bad":
+        sys.exit(f"error: {images}/bad.png: too large for the memory")
+    matte = output / mask.parent.name / mask.name
+    if not matte.exists():
+        matte.parent.mkdir(parents=True, exist_ok=True)
+        matte.write_bytes(b"new")
+"""  # in place of infer.py: does what it can in the order of names, until a photograph that is called bad
+
+
+def test_only_what_changed_is_matted_again_and_what_was_done_stays(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "infer.py").write_text(HALTING)
+    monkeypatch.setattr("misc.app.matting.ROOT", tmp_path)
+    way, mattes = Way(Path("x.pth")), session.folder / "mattes"
+    write_image(tmp_path / "bad.png", photograph(60, 80))
+    session.set_masks(session.add(tmp_path / "bad.png"), boxes(60, 80, (10, 50, 5, 35)))
+    good, bad = session.photographs.values()
+    with pytest.raises(InputError, match=r"^bad\.png: too large"):
+        list(matte(session, way))
+    assert good.matted == good.kept and bad.matted is None
+
+    bad.turn(1)
+    assert list(matte(session, way)) == []  # all is there
+    (mattes / "a_b" / "00.png").write_bytes(b"old")
+    act(good, {"tool": "toggle", "person": 2, "points": []})
+    assert list(matte(session, way))[-1] == (1, 1)
+    assert [(path.name, path.read_bytes()) for path in sorted(mattes.rglob("*.png"))] == [("00.png", b"new")]
+    (mattes / "a_b" / "00.png").write_bytes(b"old")
+    list(matte(session, Way(Path("x.pth"), refinement="off")))
+    assert (mattes / "a_b" / "00.png").read_bytes() == b"new"
 
 
 def test_what_is_chosen_becomes_options_of_infer() -> None:
