@@ -68,6 +68,8 @@ def matte(session: Session, way: Way) -> Iterator[tuple[int, int]]:
         for photograph in todo:
             write_masks(session, photograph)
         people = [photograph.kept for photograph in todo]
+    if session.stopped:
+        raise InputError("stopped")
     if not todo:
         return
     command = [sys.executable, "infer.py", "--image-dir", session.folder / "images", "--rgba", "--resume"]
@@ -77,6 +79,8 @@ def matte(session: Session, way: Way) -> Iterator[tuple[int, int]]:
             [str(word) for word in command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log, text=True
         )
         while process.poll() is None:
+            if session.stopped:
+                process.terminate()
             yield sum(is_matted(session, photograph) for photograph in todo), len(todo)
             time.sleep(0.2)
         log.seek(0)

@@ -161,12 +161,17 @@ class Page:
                 raise InputError(f"found {str(found)[:40]!r}, expected one of {', '.join(known)}")
         return Way(self.checkpoints[checkpoint], refinement, detail, precision, self.device)
 
+    def ready(self, request: gr.Request) -> tuple[Any, ...]:
+        """Matte was pressed; its turn may come later."""
+        self.sessions.of(key_of(request)).stopped = False
+        return self._status("Waiting …"), gr.DownloadButton(interactive=False, value=None)
+
     def matte(
         self, checkpoint: str, refinement: str, detail: str, precision: str, request: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
         """Matte what is open; status, people, results, zip file."""
         session = self.sessions.of(key_of(request))
-        yield self._status("Starting …"), gr.skip(), gr.skip(), gr.DownloadButton(interactive=False, value=None)
+        yield self._status("Starting …"), gr.skip(), gr.skip(), gr.skip()
         said = "Done."
         try:
             for done, total in matte(session, self.way(checkpoint, refinement, detail, precision)):
@@ -195,7 +200,7 @@ class Page:
         yield self._status(said, error=said != "Done."), stage, self.results(session), button
 
     def stop(self, request: gr.Request) -> None:
-        """End the matting of this page."""
+        """End the matting of this page, or let it not begin."""
         self.sessions.of(key_of(request)).stop()
 
     def close(self, request: gr.Request) -> None:
@@ -219,6 +224,7 @@ class Page:
                     session.read_masks(opened, [Path(mask) for mask in masks])
                 else:
                     session.set_masks(opened, self.find(read_image(opened.file)))
+            session.stopped = False
             for _ in matte(session, way):
                 session.used = self.sessions.now()
             return str(archive(session))
@@ -293,7 +299,8 @@ def build(page: Page) -> gr.Blocks:
         files.upload(page.upload, files, [status, stage, results, files], **waits, **ONE_AT_A_TIME)
         stage.show(page.show, None, [stage, results], **hidden, **QUICK)
         stage.edit(page.edit, None, stage, **hidden, **QUICK)
-        go.click(page.matte, settings, [status, stage, results, download], **waits, **ONE_AT_A_TIME)
+        pressed = go.click(page.ready, None, [status, download], **hidden, queue=False)
+        pressed.then(page.matte, settings, [status, stage, results, download], **waits, **ONE_AT_A_TIME)
         stop.click(page.stop, None, None, **hidden, queue=False)
         blocks.unload(page.close)
         with gr.Row(visible=False):

@@ -53,6 +53,7 @@ class Session:
         used: when the visitor did something last, ``time.monotonic()``.
         options: of infer.py, with which the mattes were made.
         process: the program that mattes, while it runs.
+        stopped: whether nothing is to be matted, also what still waits its turn.
         closed: whether the page has been closed.
     """
 
@@ -67,6 +68,7 @@ class Session:
         self.used = time.monotonic()
         self.options: list[str] = []
         self.process: subprocess.Popen[str] | None = None
+        self.stopped = False
         self.closed = False
         folder.mkdir(parents=True, mode=0o700)
 
@@ -165,6 +167,7 @@ class Session:
 
     def stop(self) -> bool:
         """End the program that mattes; returns whether one ran."""
+        self.stopped = True
         process = self.process
         if process is None or process.poll() is not None:
             return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 import time
 import zipfile
 import zlib
@@ -201,6 +202,26 @@ def test_a_change_is_made_to_the_photograph_that_is_seen(visit: Callable, served
     chosen(tab, "toggle")
     after(tab, lambda: tab.mouse.click(*at(tab, 0.3, 0.5)))
     assert [len(session.photographs[name].kept) for name in ("one", "two")] == [2, 1]
+
+
+def test_a_matting_that_waits_its_turn_can_be_stopped(
+    visit: Callable, served: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = visit(), visit()
+    busy, done = threading.Event(), threading.Event()
+    monkeypatch.setattr(served.page, "find", lambda image: (busy.set(), done.wait(60), [])[2])
+    file = {"name": "slow.png", "mimeType": "image/png", "buffer": png(photograph(60, 80, seed=5), tmp_path)}
+    one.locator("input[type=file][data-testid=file-upload]").first.set_input_files([file])
+    assert busy.wait(30)
+    pressed(two, "#go")
+    two.get_by_text("Waiting …").wait_for()
+    with two.expect_response(lambda answer: "queue/join" in answer.url or "run/predict" in answer.url):
+        pressed(two, "#stop")
+    session = next(s for s in served.page.sessions._open.values() if FIRST_SAMPLE in s.photographs)
+    two.wait_for_timeout(500)
+    done.set()
+    two.get_by_text("Not done: stopped").wait_for()
+    assert session.process is None
 
 
 def test_strokes_follow_each_other_and_begin_anywhere(visit: Callable, served: Any, tmp_path: Path) -> None:
