@@ -1,4 +1,4 @@
-"""The benchmark of inference runs, and its rows agree as it says."""
+"""The benchmark of inference runs, its rows agree as it says, and its people overlap."""
 
 from __future__ import annotations
 
@@ -6,23 +6,52 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from evaluation.speed import VARIANTS, costly_network, scene
-from networks.checkpoint import to_published, write_checkpoint
+import cv2
+import numpy as np
+import pytest
+
+from evaluation.costly import scene
+from evaluation.timing import VARIANTS
+
+TINY = ("--width", 0.125, "--max-side", 192, "--repeats", 1, "--threads", 1)
+ON_CPU = [name for name in VARIANTS if VARIANTS[name].precision != "fp16"]
 
 
 def test_rows_columns_and_agreement(tmp_path: Path, run: Callable) -> None:
-    network = costly_network(*scene(2, height=128, width=192), width=0.125)
-    file = tmp_path / "network.pth"
-    write_checkpoint(file, {"iter": 0, "loss": None, "state_dict": to_published(network.state_dict())})
     done = run(
-        "evaluation/speed.py", "--checkpoint", file, "--people", 2, "--max-side", 192, "--repeats", 1,
-        "--no-memory", "--threads", 1, "--json", tmp_path / "rows.json",
+        "evaluation/speed.py", *TINY, "--people", 2, "--megapixels", 0.04, "--rows", *ON_CPU, "--no-memory",
+        "--json", tmp_path / "rows.json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    rows = {row["row"]: row for row in json.loads((tmp_path / "rows.json").read_text())}
-    assert list(rows) == list(VARIANTS)
+    found = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["row"] for row in found] == [*ON_CPU, "plain", "infer.py", "infer.py, bf16"]
+    rows = {row["row"]: row for row in found[: len(ON_CPU)]}
     assert rows["plain"]["max"] == 0
     assert rows["folded"]["max"] <= 1
     assert rows["+ only where read"]["max"] <= 1
     assert rows["+ bf16"]["mean"] > 0
-    assert all(f"| 2 | {name} |" in done.stdout for name in VARIANTS)
+    assert 0 < rows["infer.py, bf16"]["mean"] < rows["infer.py"]["mean"]  # compared with infer.py, not with plain
+    assert all(f"| 2 | 192×128 | {name} |" in done.stdout for name in ON_CPU)
+    assert found[-1]["width"] * found[-1]["height"] == pytest.approx(0.04e6, rel=0.02)
+
+
+def test_peak_memory_is_that_of_a_process_of_its_own(tmp_path: Path, run: Callable) -> None:
+    done = run(
+        "evaluation/speed.py", *TINY, "--people", "--megapixels", 0.04, 20, "--rows", "plain",
+        "--json", tmp_path / "rows.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    small, large = (row["gigabytes"] for row in json.loads((tmp_path / "rows.json").read_text()))
+    assert 0.1 < small < large - 0.2  # photograph, masks and mattes of 20 megapixels
+
+
+@pytest.mark.parametrize(("people", "rows"), [(1, 1), (5, 1), (20, 3)])
+def test_people_of_a_group_overlap(people: int, rows: int) -> None:
+    image, masks = scene(people, height=240, width=360)
+    assert image.shape == (240, 360, 3)
+    assert masks.shape == (people, 240, 360)
+    assert set(np.unique(masks)) == {0, 255}
+    assert (masks > 0).sum(axis=0).max() == 1  # who stands in front hides the others
+    assert (masks > 0).any(axis=(1, 2)).all()
+    joined = (masks > 0).any(axis=0).astype(np.uint8)
+    assert cv2.connectedComponents(cv2.dilate(joined, np.ones((9, 9), np.uint8)))[0] - 1 <= rows
