@@ -13,6 +13,8 @@ the plain mattes, for ``infer.py`` in another precision from those of ``infer.py
 
 Photographs are groups of ``--people`` at ``--max-side``, and two people at ``--megapixels``; of these only the first
 row and those of infer.py are timed. Where there is no GPU, a last line says so.
+
+``--gpu-report FILE`` writes what is to be known of a machine with a GPU, see ``evaluation.gpu_report``.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ if not __package__:
 
 import torch
 
+from evaluation import gpu_report
 from evaluation.costly import costly_network, scene
 from evaluation.timing import INFER, TITLE, VARIANTS, Case, build, line, measure, steps, with_what_they_need
 from misc.device import keep_freed_memory, select_device
@@ -44,8 +47,18 @@ from networks import InstMatt
 from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
 from networks.predictor import SHIPPED
 
-DEFAULT_ROWS = ["plain", "+ only where read", "infer.py", "infer.py, bf16"]
 MANY = 10  # people from which on there are fewer repetitions by default
+DEFAULTS: dict[str, Any] = {
+    "people": [1, 2, 5, 10, 20],
+    "megapixels": [1, 24, 108],
+    "max_side": 1280,
+    "rows": ["plain", "+ only where read", "infer.py", "infer.py, bf16"],
+}
+# The same of a report, by whether there is a GPU.
+REPORT: dict[bool, dict[str, Any]] = {
+    True: {**DEFAULTS, "people": [1, 2, 5, 10], "megapixels": [], "rows": ["infer.py, bf16", "infer.py, fp16"]},
+    False: {"people": [1, 5], "megapixels": [], "max_side": 640, "rows": ["infer.py, bf16"], "repeats": 2},
+}
 
 
 def peak_memory(name: str, scene: Path, *, checkpoint: Path, options: argparse.Namespace) -> float:
@@ -115,19 +128,33 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--checkpoint", type=Path, default=SHIPPED, help="of stage 2 (default: InstMatt-S)")
     add("--width", type=float, help="instead a network of this width without weights that costs like a real one")
-    add("--people", type=int, nargs="*", default=[1, 2, 5, 10, 20], help="sizes of groups (default 1 2 5 10 20)")
-    add("--max-side", type=int, default=1280, help="width of their photograph, and in the network (default 1280)")
-    add("--megapixels", type=float, nargs="*", default=[1, 24, 108], help="with two people (default 1 24 108)")
+    add("--people", type=int, nargs="*", help="sizes of groups (default 1 2 5 10 20)")
+    add("--max-side", type=int, help="width of their photograph, and in the network (default 1280)")
+    add("--megapixels", type=float, nargs="*", help="with two people (default 1 24 108)")
     add("--repeats", type=int, help=f"timed rounds over all rows (default 3, 2 from {MANY} people on)")
-    add("--rows", nargs="+", choices=VARIANTS, help=f"beside plain and what they are compared with ({DEFAULT_ROWS})")
-    add("--device", default="cpu", help="cpu (default), cuda or auto")
+    add("--rows", nargs="+", choices=VARIANTS, help="beside plain and what they are compared with")
+    add("--device", help="cpu (default), cuda or auto")
     add("--threads", type=int, default=0, help="CPU threads; 0 = PyTorch's choice (default)")
     add("--no-memory", action="store_true", help="leave out the runs that measure memory")
     add("--json", type=Path, help="also write the rows to this file")
     add("--only", choices=VARIANTS, help=argparse.SUPPRESS)
     add("--scene", type=Path, help=argparse.SUPPRESS)
+    add = parser.add_argument_group("report").add_argument
+    add(
+        "--gpu-report",
+        type=Path,
+        metavar="FILE",
+        help="write a Markdown file about this machine: inference in each precision, training, tests that need a GPU; "
+        "under eight minutes on a GPU, on a CPU with less of everything",
+    )
+    add("--train", nargs="+", default=[], metavar="KEY=VALUE", help="of the report: go before the recipes of training")
+    add("--tests", nargs="+", default=[], metavar="PATH", help="of the report: the only tests to look at")
     options = parser.parse_args(arguments)
-    options.rows = options.rows or DEFAULT_ROWS
+    device = select_device(options.device or ("auto" if options.gpu_report else "cpu"))
+    options.device = str(device)
+    for name, value in (REPORT[device.type == "cuda"] if options.gpu_report else DEFAULTS).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     if min(options.people, default=1) < 1 or (options.repeats or 1) < 1 or options.max_side < 96:
         raise InputError("--people and --repeats: expected at least 1; --max-side: at least 96")
     if not 0.01 <= min(options.megapixels, default=1) <= max(options.megapixels, default=1) <= 268:
@@ -151,6 +178,9 @@ def main(arguments: list[str] | None = None) -> int:
     rows = run(network, options)
     if not torch.cuda.is_available():
         print("CUDA: not on this machine")
+    if options.gpu_report:
+        device = torch.device(options.device)
+        write_text(options.gpu_report, gpu_report.report(rows, device, train=options.train, tests=options.tests))
     if options.json:
         write_text(options.json, json.dumps(rows, indent=1))
     return 0

@@ -82,7 +82,7 @@ def build(name: str, network: InstMatt, options: argparse.Namespace) -> Predicto
     if row.folded:
         network = fold(network.to(device), dtype=inference_dtype(row.precision, device))
     changes = {**PUBLISHED, "max_side": options.max_side, **row.changes}
-    predictor = Predictor(network, device=device, batch_size=1, **changes)
+    predictor = Predictor(network, device=device, batch_size=1 if name == "plain" else None, **changes)
     predictor.everywhere = row.everywhere
     return predictor
 

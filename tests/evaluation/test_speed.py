@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from evaluation.costly import scene
 from evaluation.timing import VARIANTS
@@ -55,3 +56,28 @@ def test_people_of_a_group_overlap(people: int, rows: int) -> None:
     assert (masks > 0).any(axis=(1, 2)).all()
     joined = (masks > 0).any(axis=0).astype(np.uint8)
     assert cv2.connectedComponents(cv2.dilate(joined, np.ones((9, 9), np.uint8)))[0] - 1 <= rows
+
+
+@pytest.mark.slow
+def test_report_of_a_machine(small_checkpoint: Path, tmp_path: Path, run: Callable) -> None:
+    """Also where there is no GPU: inference, training of both stages and the tests that need a GPU."""
+    done = run(
+        "evaluation/speed.py", *TINY, "--device", "cpu", "--people", 1, 2, "--rows", "infer.py, bf16", "--no-memory",
+        "--gpu-report", tmp_path / "report.md", "--tests", "tests/networks/test_fold.py",
+        "--train", "model.arch.width=0.125", f"model.pretrain={small_checkpoint}", "train.total_step=2",
+        "data.crop_size=64", "data.compose_size=160", "data.compose_size_min=0", "data.people_max=2",
+        "train.refine_window=32",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = (tmp_path / "report.md").read_text()
+    assert report.startswith("# InstMatt on the CPU (")
+    assert f"PyTorch {torch.__version__}" in report
+    assert "infer.py, bf16: 2 people take " in report
+    assert "infer.py, bf16 from infer.py: " in report
+    assert "fp16: needs a GPU" in report
+    for stage in (1, 2):
+        (cells,) = (line.split("|") for line in report.splitlines() if line.startswith(f"| {stage} | config/"))
+        assert float(cells[4]) > float(cells[3]) > 0, report  # without loading it is faster
+        assert cells[6].strip() == "1"
+    assert "`pytest -m gpu`: 1 skipped" in report
+    assert "(exit status 0)" in report
