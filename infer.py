@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from config import named_keys
+from config.schema import GONE
 from misc import distributed
 from misc.detectors import PeopleFinder
 from misc.device import PRECISIONS, free_memory, keep_freed_memory, select_device
@@ -134,6 +135,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         choices=PRECISIONS,
         help="fp32 (default), bf16, fp16 (GPU only) or auto: bf16 where the machine is fast at it",
     )
+    add("--roi", action=argparse.BooleanOptionalAction, help=argparse.SUPPRESS)  # of earlier versions
     add("--resume", action="store_true", help="skip photographs whose results are there already")
     add("--rgba", action="store_true", help="also cut-outs with their own colours: OUTPUT_rgba/<image>/<mask name>.png")
     add("--crop", action="store_true", help="as --rgba, cropped to the person; offsets.json beside them says where")
@@ -157,6 +159,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             raise InputError(
                 f"{flag} {value}: nobody is searched for, as --mask-dir gives masks; leave out one of them"
             )
+    if options.roi:
+        say(f"warning: --roi no longer does anything: {GONE['model.roi']}")
     options.rgba |= options.crop
     options.settings = given_options(options, KEYS.values())
     return options
@@ -196,7 +200,9 @@ def build_predictor(options: argparse.Namespace) -> Predictor:
     named = named_keys(options.config, options.overrides)
     settings = [SECTION + name for name in KEYS]
     for key in (text.partition("=")[0].strip() for text in options.overrides):
-        if key not in settings and key != WIDTH_KEY:  # a file may serve training too, a command line does not
+        if (
+            key not in settings and key != WIDTH_KEY and key not in GONE
+        ):  # a file may serve training too, a command line does not
             raise InputError(f"command line: {key} has no effect on mattes; those that have: {', '.join(settings)}")
     return Predictor(
         options.checkpoint,

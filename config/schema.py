@@ -17,6 +17,7 @@ PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 # have, and of earlier versions.
 GONE = {
     "model.clean_below": "use model.drop_far",
+    "model.roi": 'use model.scale = "person", which makes crops round people',
     "train.smooth_l1_weight": "use train.rec_weight",
     "train.grad_weight": "use train.lap_weight",
     "train.gabor_weight": "use train.lap_weight",

@@ -44,7 +44,6 @@ VARIANTS = {
     "folded": Variant(everywhere=True),
     "+ only where read": Variant(),
     "+ bf16": Variant(precision="bf16"),
-    "+ bf16, --roi": Variant({"roi": True}, precision="bf16"),
     "infer.py": Variant(INFER),
     "infer.py, bf16": Variant(INFER, precision="bf16", like="infer.py"),
     "infer.py, fp16": Variant(INFER, precision="fp16", like="infer.py"),

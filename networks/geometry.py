@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from misc.box import Box
-
 PADDING = 32  # reflected rim on every side, pixels
 STRIDE = 32  # the network's
 
@@ -101,24 +99,3 @@ def _resize(array: np.ndarray, size: tuple[int, int], *, smooth: bool) -> np.nda
         return array
     smaller = size[0] * size[1] < array.shape[0] * array.shape[1]
     return cv2.resize(array, size[::-1], interpolation=cv2.INTER_AREA if smooth and smaller else cv2.INTER_LINEAR)
-
-
-def region_of_interest(mask: np.ndarray, *, margin: float = 0.25, least: int = 64) -> Box:
-    """The part of a padded image round one person's mask.
-
-    Args:
-        mask: (H, W), non-zero on the person, of the padded size (multiples of 32); not empty.
-        margin: on each side, as a share of the height (width) of the mask's box.
-        least: smallest margin, pixels.
-
-    Returns:
-        Inside the image, edges multiples of 32.
-    """
-    box = Box.of(mask)
-    down, right = (max(least, margin * side) for side in (box.height, box.width))
-    return Box(
-        max(0, int(box.top - down) // STRIDE * STRIDE),
-        max(0, int(box.left - right) // STRIDE * STRIDE),
-        min(mask.shape[0], -(-int(box.bottom + down) // STRIDE) * STRIDE),
-        min(mask.shape[1], -(-int(box.right + right) // STRIDE) * STRIDE),
-    )

@@ -6,8 +6,7 @@ Memory grows with K by the coarse features and the tri-mattes only, not by K ful
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -18,7 +17,6 @@ from misc.box import Box
 from networks.cover import END, FINE_RIM, HALO, UNIT, Computed, FeatureStore, cover, touched_cells
 from networks.decoder import Coarse, to_alpha
 from networks.instmatt import InstMatt, alone, check_size
-from networks.layers import scaled
 from networks.progressive import evaluation_sizes, fuse
 from networks.refiner import refine
 from networks.settings import Settings
@@ -34,14 +32,13 @@ class _Instances:
         network: InstMatt,
         image: Tensor,
         guidance: Tensor,
-        crops: Sequence[Box],
         *,
         widths: tuple[int, int],
         refined: bool,
         everywhere: bool,
     ) -> None:
         count, _, height, width = guidance.shape
-        self.network, self.image, self.guidance, self.crops = network, image, guidance, crops
+        self.network, self.image, self.guidance = network, image, guidance
         self.alpha = torch.zeros((count, 3, height, width), device=image.device)
         self.region = torch.zeros((count, height, width), dtype=torch.bool, device=image.device)
         self.stores: list[FeatureStore] = []
@@ -49,10 +46,9 @@ class _Instances:
         self.budget = [sys.maxsize if everywhere else FEATURE_BUDGET]
 
     def add(self, coarse: Coarse) -> None:
-        """Fuse the next instance, given what the trunk made of its crop (N = 1)."""
-        network, number = self.network, len(self.stores)
-        here = self.crops[number].here
-        image, guidance = self.image[here], self.guidance[number : number + 1][here]
+        """Fuse the next instance, given what the trunk made of it (N = 1)."""
+        network, image, number = self.network, self.image, len(self.stores)
+        guidance = self.guidance[number : number + 1]
         shape = height, width = image.shape[-2], image.shape[-1]
         quarter = coarse.quarter  # what is computed later needs no more of ``coarse``
 
@@ -80,36 +76,15 @@ class _Instances:
         os8, os4 = to_alpha(coarse.logits8, scale=8), to_alpha(coarse.logits4, scale=4)
         matte = fuse(os8, os4, finest, *evaluation_sizes(*self.widths))
         self.stores.append(store)
-        self.alpha[number][here], self.region[number][here] = matte.alpha[0], matte.region_os1[0, 0] > 0
-
-    def fill_outside_crops(self) -> None:
-        """Outside its crop an instance is not there; the background is what the others take it for."""
-        total, seen = torch.zeros_like(self.alpha[0, 2]), torch.zeros_like(self.alpha[0, 2])
-        for alpha, crop in zip(self.alpha, self.crops):
-            total[crop.here] += alpha[2][crop.here]
-            seen[crop.here] += 1
-        background = torch.where(seen > 0, total / seen.clamp(min=1), 1.0)
-        for alpha, crop in zip(self.alpha, self.crops):
-            inside = alpha[crop.here].clone()
-            alpha[0], alpha[1], alpha[2] = 0, 1 - background, background
-            alpha[crop.here] = inside
+        self.alpha[number], self.region[number] = matte.alpha[0], matte.region_os1[0, 0] > 0
 
     def prepare(self, number: int, wanted: np.ndarray) -> None:
         """Features of one instance that will be read; see ``networks.refiner.FeatureReader``."""
-        self.stores[number].prepare(np.ascontiguousarray(wanted[self.crops[number].here]))
+        self.stores[number].prepare(wanted)
 
     def read(self, number: int, rect: Box) -> Tensor:
-        """The feature of one instance in a rectangle, (32w, h, w), 0 outside its crop."""
-        crop = self.crops[number]
-        shared = rect.intersection(crop)
-        if shared == rect:
-            return self.stores[number].read(rect.within(crop))
-        size = (1, scaled(32, self.network.width), rect.height, rect.width)
-        out = torch.zeros(size, dtype=self.network.dtype, device=self.image.device)
-        out = out.contiguous(memory_format=torch.channels_last)[0]
-        if not shared.is_empty:
-            out[shared.within(rect).here] = self.stores[number].read(shared.within(crop))
-        return out
+        """The feature of one instance in a rectangle, (32w, h, w)."""
+        return self.stores[number].read(rect)
 
 
 @torch.inference_mode()
@@ -120,7 +95,6 @@ def mattes(
     *,
     settings: Settings | None = None,
     batch_size: int = 1,
-    crops: Sequence[Box] | None = None,
     everywhere: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Alpha mattes of all instances of one image.
@@ -130,9 +104,7 @@ def mattes(
         image: (3, H, W), normalised; H and W multiples of 32.
         guidance: (K, 3, H, W), tri-masks of any type.
         settings: ``None`` for the network's own; read are those of guidance, fusing and refining.
-        batch_size: instances per forward pass of the trunk; only instances with one crop go together.
-        crops: a part of the image for each instance, edges multiples of 32. Outside it the instance's alpha is 0, and
-            in a window of the refiner only the instances that are seen there exchange features.
+        batch_size: instances per forward pass of the trunk.
         everywhere: compute the full-resolution end in one rectangle, the whole picture, and the refiner in whole
             windows: the same mattes, slower, with more memory; for comparison.
 
@@ -146,27 +118,19 @@ def mattes(
     settings = settings or network.settings
     if not settings.mutual_guidance:
         guidance = alone(guidance)
-    count, _, height, width = guidance.shape
-    chosen = [Box(0, 0, height, width)] * count if crops is None else list(crops)
     refined = network.refiner is not None and settings.refine_iterations > 0
     instances = _Instances(
         network,
         image,
         guidance,
-        chosen,
         widths=settings.self_refine_widths,
         refined=refined,
         everywhere=everywhere,
     )
-    for crop, group in groupby(range(count), key=chosen.__getitem__):
-        numbers = list(group)
-        for start in range(0, len(numbers), batch_size):
-            chunk = guidance[numbers[start : start + batch_size]][crop.here]
-            coarse = network.trunk(network.stem(network.stack(image[crop.here], chunk)))
-            for parts in zip(*(tensor.split(1) for tensor in coarse)):
-                instances.add(Coarse(*parts))
-    if crops is not None:
-        instances.fill_outside_crops()
+    for chunk in guidance.split(batch_size):
+        coarse = network.trunk(network.stem(network.stack(image, chunk)))
+        for parts in zip(*(tensor.split(1) for tensor in coarse)):
+            instances.add(Coarse(*parts))
     stage1 = instances.alpha[:, 0].clone()
     if not refined or network.refiner is None:
         return stage1, stage1
@@ -176,7 +140,6 @@ def mattes(
         instances.alpha,
         instances,
         max_iterations=settings.refine_iterations,
-        only_present=crops is not None,
         regions=None if everywhere else instances.region,
         in_place=True,
     )

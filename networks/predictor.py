@@ -19,7 +19,7 @@ from networks import inference
 from networks.checkpoint import network_from_checkpoint
 from networks.detail import add_detail
 from networks.fold import fold
-from networks.geometry import Geometry, region_of_interest
+from networks.geometry import Geometry
 from networks.guidance import tri_masks, untangle
 from networks.instmatt import InstMatt, normalise
 from networks.scale import Crop, at_most_one, plan_crops
@@ -144,10 +144,9 @@ class Predictor:
         padded = np.stack([geometry.pad(mask) for mask in small])
         # Tri-masks are small integers: as int8 they take a quarter of the memory and of the way to a GPU.
         guidance = to_device(tri_masks(padded).astype(np.int8)[:count], self.device)
-        padded = padded[:count]
-        result = self._matte(pixels, guidance, padded)
+        result = self._matte(pixels, guidance)
         if settings.flip:
-            result = (result + self._matte(pixels.flip(-1), guidance.flip(-1), padded[..., ::-1]).flip(-1)) / 2
+            result = (result + self._matte(pixels.flip(-1), guidance.flip(-1)).flip(-1)) / 2
         mattes = geometry.unpad(result.float().cpu().numpy())
         if settings.drop_far and settings.scale == "person":  # the same pieces as at full size, in less time
             mattes = np.stack([drop_far(*pair) for pair in zip(mattes, small)])
@@ -156,9 +155,8 @@ class Predictor:
         else:
             geometry.inverse(mattes, out)
 
-    def _matte(self, image: torch.Tensor, guidance: torch.Tensor, masks: np.ndarray) -> torch.Tensor:
+    def _matte(self, image: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
         """(K, H, W) mattes of the padded size."""
-        crops = [region_of_interest(mask) for mask in masks] if self.settings.roi else None
         training = self.network.training
         self.network.eval()
         try:
@@ -168,7 +166,6 @@ class Predictor:
                 guidance,
                 settings=self.settings,
                 batch_size=self._batch_size(*image.shape[-2:]),
-                crops=crops,
                 everywhere=self.everywhere,
             )
         finally:

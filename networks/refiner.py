@@ -259,7 +259,6 @@ def refine(
     feature: Tensor | FeatureReader,
     *,
     max_iterations: int = 2,
-    only_present: bool = False,
     regions: Tensor | None = None,
     in_place: bool = False,
 ) -> Tensor:
@@ -274,7 +273,6 @@ def refine(
         tri_mattes: (K, 3, H, W), fused predictions of the base network.
         feature: (K, 32w, H, W), or computed on request.
         max_iterations: upper bound; 0 returns the input. 2 reproduces the published numbers.
-        only_present: in each window, only instances with alpha above 0.01 there take part.
         regions: (K, H, W) bool, where the result will be read: windows are then computed only there and where what
             is read there comes from. The change of an instance, too, is looked for there only.
         in_place: write into ``tri_mattes``.
@@ -289,7 +287,6 @@ def refine(
     if max_iterations < 1 or not kept or side <= 2 * BORDER:
         return result
     windows = [window.box for window in choose_windows(disagreement(tri_mattes), side)]
-    members = [_members(window, tri_mattes, kept, only_present=only_present) for window in windows]
     written = [inner(window) for window in windows]
     if regions is None:
         plan = whole_work(written, shape=(height, width), rim=REACH, iterations=max_iterations)
@@ -298,31 +295,22 @@ def refine(
     reader = _Given(feature) if isinstance(feature, Tensor) else feature
     for number in kept:
         wanted = np.zeros((height, width), np.uint8)
-        for work in (work for works in plan for work, present in zip(works, members) if number in present):
+        for work in (work for works in plan for work in works):
             wanted[work.around.here] |= work.read
         reader.prepare(number, wanted)
     moving = set(kept)
     for iteration, works in enumerate(plan, start=1):
         before = result[:, 0].clone() if iteration < max_iterations else None
-        for present, work in zip(members, works):
-            places = [place for place, number in enumerate(present) if number in moving]
+        for work in works:
+            places = [place for place, number in enumerate(kept) if number in moving]
             if places and work.parts:
-                _refine_parts(refiner, work, image, result, reader, present, places)
+                _refine_parts(refiner, work, image, result, reader, kept, places)
         if before is None:  # nobody asks any more who still moves
             break
         moving = {number for number in moving if (result[number, 0] - before[number]).abs().max() > CONVERGED}
         if not moving:
             break
     return result
-
-
-def _members(window: Box, tri_mattes: Tensor, kept: list[int], *, only_present: bool) -> list[int]:
-    """The instances that take part in a window."""
-    if not only_present:
-        return kept
-    inside = tri_mattes[:, 0][window.here]
-    present = (inside > SUPPORT).flatten(1).any(dim=1).tolist()
-    return [number for number in kept if present[number]]
 
 
 def _refine_parts(

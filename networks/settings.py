@@ -30,7 +30,6 @@ class Settings:
     detail: bool = key(False, "detail of the photograph at its full size, where hair is")
     drop_far: bool = key(False, "pieces that can be seen and are far from the mask go")
     max_side: int = key(1280, "longer side in the network, pixels; 0 = no limit", least=32, or_zero=True)
-    roi: bool = key(False, "each person on a crop round its mask: faster, not quite the same mattes")
     flip: bool = key(False, "the mean with the mattes of the mirror image: better, for twice the time")
     untangle_masks: bool = key(False, "where a mask covers most of a smaller one, take that one out of it first")
     mutual_guidance: bool = key(True, "without, the network sees the target's mask only, not those of the others")

@@ -64,15 +64,14 @@ def test_published_command_line_with_filelists(small_checkpoint: Path, tmp_path:
     np.testing.assert_allclose(matte, to_uint8(direct[0]), atol=1)
 
 
-@pytest.mark.parametrize("roi", [False, True])
-def test_flip_is_the_mean_with_the_mirror_image(small_checkpoint: Path, roi: bool) -> None:
+def test_flip_is_the_mean_with_the_mirror_image(small_checkpoint: Path) -> None:
     image, masks = photograph(96, 224), boxes(96, 224, (20, 80, 20, 90), (30, 96, 100, 200))
 
     def mirrored(array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(np.flip(array, axis=2 if array is masks else 1))
 
-    plain = Predictor(small_checkpoint, device="cpu", roi=roi)
-    both = Predictor(small_checkpoint, device="cpu", roi=roi, flip=True)(image, masks)
+    plain = Predictor(small_checkpoint, device="cpu")
+    both = Predictor(small_checkpoint, device="cpu", flip=True)(image, masks)
     expected = (plain(image, masks) + plain(mirrored(image), mirrored(masks))[..., ::-1]) / 2
     np.testing.assert_allclose(both, expected, atol=1e-4)
     assert np.abs(both - plain(image, masks)).max() > 0.01

@@ -104,7 +104,7 @@ def test_interruption_leaves_whole_files_only(small_checkpoint: Path, photograph
     assert len(files(output)) == 120
 
 
-@pytest.mark.parametrize("extra", [["--precision", "bf16"], ["--roi"], ["--batch-size", 2], ["--precision", "auto"]])
+@pytest.mark.parametrize("extra", [["--precision", "bf16"], ["--batch-size", 2], ["--precision", "auto"]])
 def test_switches_stay_near_the_plain_mattes(
     extra: list, small_checkpoint: Path, photographs: Path, tmp_path: Path
 ) -> None:

@@ -31,7 +31,6 @@ OTHERS: dict[str, Any] = {
     "refine_iterations": 1,
     "refine_share": 0.75,
     "max_side": 320,
-    "roi": True,
     "flip": True,
     "untangle_masks": True,
     "drop_far": True,
@@ -159,6 +158,20 @@ def test_options_win_over_all(recording: Path, tmp_path: Path) -> None:
     expected = {"refine_share": 1, "refine_iterations": 0, "drop_far": True, "max_side": 0}
     expected |= {"scale": "person", "detail": True}
     assert {name: settings[name] for name in expected} == expected
+
+
+def test_what_asks_for_crops_as_before_is_told_and_goes_on(small_checkpoint: Path, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "older.pth"
+    recorded = {"roi": True, "refine_share": 0.5}
+    write_checkpoint(path, {**read_checkpoint(small_checkpoint), "config": {"model": recorded}})
+    assert through_infer(path, None, "--roi").settings == Settings(refine_share=0.5)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: --roi no longer does anything: use model.scale")
+    (tmp_path / "file.toml").write_text("[model]\nroi = true\n")
+    with pytest.warns(UserWarning, match=r"model\.roi no longer does anything: use model\.scale"):
+        assert through_infer(path, tmp_path / "file.toml").settings == Settings(refine_share=0.5)
+    with pytest.warns(UserWarning, match=r"command line: model\.roi"):
+        through_infer(path, None, "model.roi=true")
 
 
 def test_a_grey_mask_is_cut_alike_by_every_door(through_evaluate: Door, small_checkpoint: Path) -> None:

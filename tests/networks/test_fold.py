@@ -11,7 +11,6 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from misc.box import Box
 from networks import InstMatt, inference
 from networks.checkpoint import network_from_checkpoint
 from networks.fold import fold
@@ -99,10 +98,6 @@ def test_parts_give_the_whole(network: InstMatt, height: int, width: int, people
         found = mattes(run, image, guidance, batch_size=batch, everywhere=everywhere)
         for ours, expected in zip(found, plain):
             torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
-    crops = [Box(0, 0, height, width)] * people
-    if people == 1:  # with crops, only people seen in a window exchange features there; one alone is always seen
-        found = mattes(fold(network), image, guidance, crops=crops)
-        torch.testing.assert_close(found[0], plain[0], atol=1e-4, rtol=0)
 
 
 def test_a_share_of_the_refined_matte(network: InstMatt) -> None:
@@ -130,19 +125,6 @@ def test_bf16_is_near(network: InstMatt) -> None:
     found = mattes(fold(network, dtype=torch.bfloat16), image, guidance)[0]
     assert found.dtype == torch.float32
     assert 0 < (found - plain).abs().mean() < 3 * GREY  # this network amplifies
-
-
-def test_crops_confine_each_person(network: InstMatt) -> None:
-    image, guidance = side_by_side(2, 160, 256)
-    crops = [Box(0, 0, 160, 160), Box(32, 96, 160, 256)]
-    alpha, stage1 = mattes(fold(network), image, guidance, crops=crops)
-    first = Settings(refine_iterations=0)
-    alone = mattes(network, image[crops[1].here], guidance[1:][crops[1].here], settings=first, everywhere=True)[0]
-    torch.testing.assert_close(stage1[1][crops[1].here], alone[0], atol=1e-4, rtol=0)
-    for person, crop in zip(alpha, crops):
-        outside = person.clone()
-        outside[crop.here] = 0
-        assert outside.max() == 0
 
 
 @pytest.mark.gpu
