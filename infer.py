@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -137,6 +138,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("--roi", action=argparse.BooleanOptionalAction, help=argparse.SUPPRESS)  # of earlier versions
     add("--resume", action="store_true", help="skip photographs whose results are there already")
+    add("--shard", default="1/1", metavar="I/N", help="only photographs I, I + N, I + 2N … of the list (default 1/1)")
     add("--rgba", action="store_true", help="also cut-outs with their own colours: OUTPUT_rgba/<image>/<mask name>.png")
     add("--crop", action="store_true", help="as --rgba, cropped to the person; offsets.json beside them says where")
     add("--layers", action="store_true", help="also OUTPUT_layers/<image>.psd: photograph and people as layers")
@@ -161,9 +163,27 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             )
     if options.roi:
         say(f"warning: --roi no longer does anything: {GONE['model.roi']}")
+    options.shard = parse_shard(options.shard)
     options.rgba |= options.crop
     options.settings = given_options(options, KEYS.values())
     return options
+
+
+def parse_shard(text: str) -> slice:
+    """The photographs of the list that ``--shard I/N`` stands for.
+
+    Raises:
+        InputError: not of this form, or not 1 ≤ I ≤ N.
+    """
+    numbers = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if numbers is None or not 1 <= int(numbers[1]) <= int(numbers[2]):
+        raise InputError(f"--shard: found {text!r}, expected I/N, such as 1/4, with I from 1 to N")
+    return slice(int(numbers[1]) - 1, None, int(numbers[2]))
+
+
+def own_photographs(options: argparse.Namespace) -> list[Path]:
+    """The photographs that a command line asks for, in the order of the list."""
+    return list(list_photographs(options.image_dir, image_ext=options.image_ext).values())[options.shard]
 
 
 def build_outputs(options: argparse.Namespace) -> Outputs:
@@ -233,7 +253,8 @@ def pair(options: argparse.Namespace, outputs: Outputs) -> tuple[list[InferenceR
     outputs.require_apart(
         records, options.image_dir, options.mask_dir, options.composite, options.checkpoint, options.config
     )
-    return records, without_masks
+    own = {path.stem for path in own_photographs(options)}
+    return [record for record in records if record.name in own], [name for name in without_masks if name in own]
 
 
 def search_people(options: argparse.Namespace, folder: Path) -> list[str]:
@@ -251,9 +272,9 @@ def search_people(options: argparse.Namespace, folder: Path) -> list[str]:
         InputError: no photographs, or a detector that cannot be used.
         OSError: the masks cannot be written.
     """
-    photographs = list(list_photographs(options.image_dir, image_ext=options.image_ext).values())
+    photographs = own_photographs(options)
     require_apart(photographs, folders=[folder / path.stem for path in photographs])
-    todo = [path for path in distributed.own_share(photographs) if not is_searched(folder, path)]
+    todo = distributed.own_share_of_rest(photographs, lambda path: is_searched(folder, path))
     failures: list[str] = []
     if todo:
         find = PeopleFinder(options.detector or "auto", weights=options.detector_weights, device=str(options.device))
@@ -266,7 +287,8 @@ def search_people(options: argparse.Namespace, folder: Path) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status.
 
-    Under ``torchrun`` every process takes each world-size-th photograph; the first one reports for all.
+    Under ``torchrun`` every process takes each world-size-th photograph that is to be matted; the first one reports for
+    all.
     """
     options = parse(arguments)
     outputs = build_outputs(options)
@@ -277,10 +299,9 @@ def main(arguments: list[str] | None = None) -> int:
     with distributed.lost_processes():
         unsearched = search_people(options, outputs.masks) if searched else []
         records, without_masks = work or pair(options, outputs)
-        own = distributed.own_share(records)
-        todo = [record for record in own if not (options.resume and outputs.are_there(record))]
+        todo = distributed.own_share_of_rest(records, lambda record: options.resume and outputs.are_there(record))
         unmatted = run(build_predictor(options), todo, outputs) if todo else []
-        parts = distributed.gather_objects((unsearched, unmatted, len(own) - len(todo)))
+        parts = distributed.gather_objects((unsearched, unmatted, len(todo)))
     reports = distributed.is_main()
     distributed.stop()
     if not reports:
@@ -293,7 +314,7 @@ def main(arguments: list[str] | None = None) -> int:
         len(records) + len(unsearched),
         without_masks,
         unsearched + unmatted,
-        skipped=sum(part[2] for part in parts),
+        skipped=len(records) - sum(part[2] for part in parts),
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import multiprocessing
 import os
 import re
+import signal
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
@@ -39,6 +41,7 @@ def start(device: torch.device, *, local_rank: int | None = None) -> torch.devic
     Raises:
         RunError: another process did not come.
     """
+    _end_with_launcher()
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return device
     if device.type == "cuda":
@@ -54,6 +57,14 @@ def start(device: torch.device, *, local_rank: int | None = None) -> torch.devic
         else:
             dist.init_process_group(backend, timeout=TIMEOUT)
     return device
+
+
+def _end_with_launcher() -> None:
+    """Let Linux send SIGTERM to this process when torchrun dies: nobody is to work beside those started again."""
+    libc = ctypes.CDLL(None) if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform.startswith("linux") else None
+    if libc is not None:
+        set_signal_of_parents_death = 1  # its name in prctl.h is PR_SET_PDEATHSIG
+        libc.prctl(set_signal_of_parents_death, signal.SIGTERM)
 
 
 def _store_of_this_start(number: int, count: int) -> dist.Store:
@@ -155,6 +166,16 @@ def is_main() -> bool:
 def own_share(items: Sequence[Item]) -> Sequence[Item]:
     """What this process takes of a list that all processes share: every world-size-th, from its rank on."""
     return items[rank() :: world_size()]
+
+
+def own_share_of_rest(items: Sequence[Item], is_done: Callable[[Item], bool]) -> list[Item]:
+    """What this process takes of those items of a common list that are not done; the first one looks which these are.
+
+    All processes have to call it. None of them goes on before the first one has looked, so that what one of them does
+    meanwhile changes nobody's share.
+    """
+    rest = [place for place, item in enumerate(items) if not is_done(item)] if is_main() else None
+    return [items[place] for place in own_share(gather_objects(rest)[0])]
 
 
 def hide_progress() -> bool | None:

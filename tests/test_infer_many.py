@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from misc.foreground import composite, cut_out
 from misc.images import read_image, read_mask, read_rgba, write_image
 from misc.overlap import overlapped
 from networks.checkpoint import network_from_checkpoint
-from tests.launch import run, start, torchrun, wait_until
+from tests.launch import finish, run, start, torchrun, wait_until
 from tests.scenes import boxes, photograph
 
 
@@ -77,6 +79,67 @@ def test_two_processes_share_the_list(small_checkpoint: Path, photographs: Path,
     for name in files(tmp_path / "one"):
         ours, theirs = read_mask(tmp_path / "one" / name), read_mask(tmp_path / "two" / name)
         assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
+SLOW_AND_LOGGED = """
+import os, sys, time
+sys.path.insert(0, os.getcwd())
+import infer
+from misc import distributed
+from misc.errors import run_script
+from misc.outputs import Outputs
+
+plain = Outputs.write
+
+def write(self, record, result):
+    plain(self, record, result)
+    with open(os.environ["LOG"], "a") as log:
+        log.write(f"{os.getpid()} {record.name}\\n")
+    time.sleep(1)
+
+Outputs.write = write
+run_script(infer.main, leave=distributed.leave)
+"""
+
+
+def test_a_killed_launcher_of_two_goes_on_where_it_was(
+    small_checkpoint: Path, photographs: Path, tmp_path: Path
+) -> None:
+    inputs, log, script = tmp_path / "in", tmp_path / "log.txt", tmp_path / "slow.py"
+    for number in range(12):
+        write_image(inputs / "images" / f"{number}.png", read_image(photographs / "images" / f"{number % 7}.png"))
+        shutil.copytree(photographs / "masks" / "0", inputs / "masks" / str(number))
+    script.write_text(SLOW_AND_LOGGED)
+
+    def launch(shard: int, processes: int, output: Path) -> subprocess.Popen[str]:
+        arguments = command(small_checkpoint, inputs, tmp_path / "out", "--resume", "--shard", f"{shard}/2")
+        launcher = torchrun("--standalone", f"--nproc_per_node={processes}")
+        return start(*launcher, script, *arguments, output=output, LOG=str(log))
+
+    def entries() -> list[list[str]]:
+        return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+
+    first, killed = launch(1, 1, tmp_path / "1.txt"), launch(2, 1, tmp_path / "2.txt")
+    wait_until(lambda: any(int(name) % 2 for _, name in entries()), killed)
+    worker = next(Path("/proc", process) for process, name in entries() if int(name) % 2)
+    killed.kill()
+    killed.wait()
+    wait_until(lambda: not worker.exists(), first)  # the first one takes six seconds at least
+    before = len(entries())
+    again = launch(2, 2, tmp_path / "again.txt")
+    assert finish([first, again]) == [0, 0], (tmp_path / "again.txt").read_text()
+    names = [name for _, name in entries()]
+    assert sorted(names, key=int) == [str(number) for number in range(12)]  # all, and none twice
+    assert len({process for process, name in entries()[before:] if int(name) % 2}) == 2  # the rest is shared
+    assert files(tmp_path / "out") == sorted(f"{number}/0{person}.png" for number in range(12) for person in (0, 1))
+    assert "6 of 6 photographs" in (said := (tmp_path / "again.txt").read_text())
+    assert re.search(r"[1-4] of them before", said)
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2"])
+def test_shard_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"--shard: found {text!r}, expected I/N, such as 1/4")):
+        infer.parse(["--image-dir", "a", "--output", "b", f"--shard={text}"])
 
 
 def test_interruption_leaves_whole_files_only(small_checkpoint: Path, photographs: Path, tmp_path: Path) -> None:
