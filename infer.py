@@ -220,9 +220,7 @@ def build_predictor(options: argparse.Namespace) -> Predictor:
     named = named_keys(options.config, options.overrides)
     settings = [SECTION + name for name in KEYS]
     for key in (text.partition("=")[0].strip() for text in options.overrides):
-        if (
-            key not in settings and key != WIDTH_KEY and key not in GONE
-        ):  # a file may serve training too, a command line does not
+        if key not in (*settings, *GONE, WIDTH_KEY):  # a file may serve training too, a command line does not
             raise InputError(f"command line: {key} has no effect on mattes; those that have: {', '.join(settings)}")
     return Predictor(
         options.checkpoint,
