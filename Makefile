@@ -26,6 +26,7 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 
 $(VENV)/.app: requirements-app.txt requirements.txt | $(PY)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-app.txt
+	$(PY) -c "import pymatting"  # compiles itself once, which the first visitor would wait for
 	@touch $@
 
 app: $(VENV)/.app
