@@ -46,6 +46,7 @@ def stage(session: Session, note: str = "", *, error: bool = False, serial: int 
         "error": error,
         "photographs": [thumb(photograph) for photograph in session.photographs.values()],
         "current": session.current,
+        "edited": any(photograph.history for photograph in session.photographs.values()),
     }
     if shown is not None:
         value |= {

@@ -263,6 +263,9 @@ element.addEventListener("click", (event) => {
 element.addEventListener("input", draw);
 element.addEventListener("focusin", draw);
 
+window.addEventListener("beforeunload", (event) => { // the browser asks: what was repaired goes with the page
+  if (value().edited) event.preventDefault();
+});
 watch("value", show);
 choose("toggle");
 show();

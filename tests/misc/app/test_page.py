@@ -242,6 +242,10 @@ def test_strokes_follow_each_other_and_begin_anywhere(visit: Callable, served: A
     chosen(tab, "paint")
     assert after(tab, lambda: tab.locator(".im-canvas").evaluate(LONG_STROKE)) == "Added to person 3."
     assert mask(3)[171, 30:210].all()
+    tab.on("dialog", lambda dialog: dialog.dismiss())
+    with tab.expect_event("dialog") as asked:  # repaired masks are not lost without a question
+        tab.evaluate("setTimeout(() => location.reload())")
+    assert asked.value.type == "beforeunload" and len(people(tab)) == 3
 
 
 def test_each_bad_input_has_one_clear_line_and_the_good_ones_stay(visit: Callable, tmp_path: Path) -> None:
