@@ -27,7 +27,7 @@ from misc.device import PRECISIONS, free_memory, keep_freed_memory, select_devic
 from misc.errors import InputError, run_script, say
 from misc.faults import TooLarge, one_line, one_of_many
 from misc.folders import left_out
-from misc.images import MASK_THRESHOLD, read_image, require_finite, size_of
+from misc.images import MASK_THRESHOLD, read_image, size_of
 from misc.keys import add_options, given_options
 from misc.matte_formats import FORMATS
 from misc.outputs import Outputs, require_apart
@@ -43,11 +43,8 @@ __all__ = ["Predictor"]
 
 SETTINGS_DEFAULT = "default: KEY=VALUE, else the experiment file, else what the checkpoint was made for, else [this]"
 
-# Memory on a CPU, from peaks with photographs of 27 and 61 megapixels and one and three people (--max-side 1280).
-BYTES, BYTES_PER_PIXEL, BYTES_PER_PIXEL_AND_PERSON = 0.9e9, 26, 12
-
-
-NOTHING = 0.5 / 255  # a matte below it everywhere is written as zeros
+# Memory on a CPU, from peaks with photographs of 24 and 108 megapixels and one and two people, without cut-outs.
+BYTES, BYTES_PER_PIXEL, BYTES_PER_PIXEL_AND_PERSON = 0.9e9, 3, 3.5
 
 
 def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) -> list[str]:
@@ -65,18 +62,18 @@ def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) 
 
     def read(record: InferenceRecord) -> tuple[np.ndarray, np.ndarray]:
         with one_of_many(record.image, needs=lambda: bytes_needed(size_of(record.image), len(record.masks))):
-            return load_record(record, threshold=predictor.guidance_threshold)
+            image, masks = load_record(record, threshold=predictor.guidance_threshold)
+            return image, masks >= predictor.guidance_threshold
 
     def work(record: InferenceRecord, loaded: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         needs, free = bytes_needed(loaded[0].shape, len(loaded[1])), free_memory(torch.device("cpu"))
         with one_of_many(record.image, needs=lambda: needs, remedy="make it smaller or lower --max-side"):
             if free is not None and 0.8 * (needs - BYTES) > free:  # native code may crash, or be killed, where it ends
                 raise MemoryError
-            mattes = predictor(*loaded)
-            require_finite(mattes, path=record.image)
+            mattes = predictor(*loaded, dtype=FORMATS[outputs.format].dtype, name=record.image)
             for name, mask, matte in zip(record.mask_names, loaded[1], mattes):
-                if matte.max() < NOTHING:
-                    size = np.count_nonzero(mask >= predictor.guidance_threshold)
+                if not matte.any():
+                    size = np.count_nonzero(mask)
                     say(f"warning: {record.image}: the matte of mask {name} is empty; the mask has {size} pixels")
             return loaded[0], mattes
 

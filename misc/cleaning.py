@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from misc.errors import InputError
+from misc.images import most_of
 from misc.morphology import ellipse
 
 REACH = 0.1  # how far from its mask a piece of a person may lie, as a share of the mask's longer side
@@ -51,18 +52,18 @@ def drop_far(matte: np.ndarray, mask: np.ndarray) -> np.ndarray:
     box, with a rim of 4 pixels. A part of the person that the mask has lost goes too, unless something joins them.
 
     Args:
-        matte: (H, W) float32 in [0, 1].
+        matte: (H, W), float32 in [0, 1] or levels of an unsigned integer.
         mask: (H, W) uint8, 0 or 1: the rough mask of that person.
 
     Returns:
-        (H, W) float32, a new array where something went, else ``matte`` itself.
+        (H, W) of the same type, a new array where something went, else ``matte`` itself.
     """
-    visible = matte > VISIBLE
+    visible = matte > VISIBLE * most_of(matte.dtype)
     far = _far(visible, mask)
     if not far.any():
         return matte
     rim = cv2.dilate(far.view(np.uint8), ellipse(2 * RIM + 1))
-    return np.where((rim > 0) & (far | ~visible), np.float32(0), matte)
+    return np.where((rim > 0) & (far | ~visible), matte.dtype.type(0), matte)
 
 
 def _far(support: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -222,6 +222,19 @@ def require_finite(alphas: np.ndarray, *, path: str | Path = "mattes") -> None:
         )
 
 
+def put(alpha: np.ndarray, place: np.ndarray) -> None:
+    """Write alphas, float32 in [0, 1], into an array of the same shape: float32, or rounded to levels of an integer."""
+    if place.dtype.kind == "f":
+        place[...] = alpha
+    else:
+        place[...] = np.rint(np.clip(alpha, 0, 1) * np.float32(np.iinfo(place.dtype).max))
+
+
+def most_of(dtype: np.dtype) -> int:
+    """What stands for an alpha of 1: 1 of a float, the largest level of an unsigned integer."""
+    return 1 if dtype.kind == "f" else np.iinfo(dtype).max
+
+
 def to_uint8(alpha: np.ndarray) -> np.ndarray:
     """Alpha in [0, 1] as 0..255, rounded to the nearest level (the published code truncated).
 

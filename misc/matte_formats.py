@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from misc.files import write_bytes
-from misc.images import require_finite
+from misc.images import put, require_finite
 
 MOST_OF_WEBP = 16383  # pixels of a side, of its format
 
@@ -60,7 +60,7 @@ def write_matte(path: Path, alpha: np.ndarray, kind: MatteFormat) -> None:
 
     Args:
         path: of the file; parent folders are made.
-        alpha: (H, W) float32 in [0, 1].
+        alpha: (H, W) float32 in [0, 1], or levels of the file's type.
         kind: of the file.
 
     Raises:
@@ -69,6 +69,9 @@ def write_matte(path: Path, alpha: np.ndarray, kind: MatteFormat) -> None:
     """
     if kind.suffix == ".webp" and max(alpha.shape) > MOST_OF_WEBP:
         raise OSError(f"{path}: WebP holds at most {MOST_OF_WEBP} pixels a side; write png, png16 or tiff16 (--format)")
-    require_finite(alpha, path=path)
-    most = np.iinfo(kind.dtype).max
-    write_bytes(path, kind.encode(np.rint(np.clip(alpha, 0, 1) * most).astype(kind.dtype)))
+    levels = alpha
+    if alpha.dtype != kind.dtype:
+        require_finite(alpha, path=path)
+        levels = np.empty(alpha.shape, kind.dtype)
+        put(alpha, levels)
+    write_bytes(path, kind.encode(levels))

@@ -14,7 +14,7 @@ import numpy as np
 from misc.errors import InputError
 from misc.files import write_text
 from misc.foreground import composite, cut_out, visible_box
-from misc.images import profile_of, to_srgb, write_image
+from misc.images import most_of, profile_of, to_srgb, write_image
 from misc.layers import write_layers
 from misc.matte_formats import FORMATS, write_matte
 
@@ -122,13 +122,16 @@ class Outputs:
     def write(self, record: Matted, result: tuple[np.ndarray, np.ndarray]) -> None:
         """Write everything for a photograph (H, W, 3) and its mattes (K, H, W), each file whole or not at all.
 
+        Mattes are float32 in [0, 1], or levels of the format's type.
+
         Raises:
             OSError: a file cannot be written.
         """
         image, mattes = result
         if self.rgba or self.layers or self.background is not None:
             profile = profile_of(record.image)
-            cutouts = [cut_out(image, matte) for matte in mattes]
+            most = np.float32(most_of(mattes.dtype))
+            cutouts = [cut_out(image, matte.astype(np.float32) / most) for matte in mattes]
             if self.rgba:
                 self._write_cutouts(record, cutouts, profile)
             if self.layers:

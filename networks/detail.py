@@ -13,12 +13,14 @@ All lengths are pixels of the network, so that a photograph gets the same mattes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 
+from misc.images import put
 from misc.morphology import ellipse
+from networks.geometry import enlarged_rows
 
 RADIUS = 5  # of the windows of the filter
 EPSILON = 5e-5  # variance of colour that counts as noise, for colours in [0, 1]
@@ -103,44 +105,47 @@ def add_detail(image: np.ndarray, small: np.ndarray, mattes: np.ndarray, out: Se
         small: (h, w, 3) uint8, the same at the size of the network. Where that is larger than the photograph, mattes
             get their detail there and are reduced.
         mattes: (K, h, w) float32 in [0, 1].
-        out: (H, W) float32 each, where they are written, in [0, 1]. Those of several people may add up to more than 1,
-            see ``networks.scale.at_most_one``.
+        out: (H, W) each, where they are written, see ``misc.images.put``. Those of several people may add up to more
+            than 1, see ``networks.scale.at_most_one``.
     """
     height, width = image.shape[:2]
     guide = Guide(small)
     for matte, place in zip(mattes, out):
         if small.shape[0] > height:
-            place[...] = cv2.resize(
-                _detailed(small, guide, matte, matte.copy()), (width, height), interpolation=cv2.INTER_AREA
-            )
+            whole = np.concatenate([strip for _, strip in _detailed(small, guide, matte)])
+            put(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), place)
         else:
-            cv2.resize(matte, (width, height), dst=place, interpolation=cv2.INTER_LINEAR)
-            _detailed(image, guide, matte, place)
+            for rows, strip in _detailed(image, guide, matte):
+                put(strip, place[rows])
 
 
-def _detailed(image: np.ndarray, guide: Guide, matte: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """``out``, the enlarged matte (H, W), with the detail of the image (H, W, 3) worked in, in place."""
+def _detailed(image: np.ndarray, guide: Guide, matte: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """The matte enlarged to the size of the image (H, W, 3), with its detail: strips of rows, (n, W) float32 each."""
     weight, band = hairiness(matte)
     target = matte
     for _ in range(PASSES - 1):
         target = target + hairiness(target)[0] * (_apply(guide.fit(target), guide.sharp) - target)
     model = guide.fit(target)
-    ratio_y, ratio_x = out.shape[0] / matte.shape[0], out.shape[1] / matte.shape[1]
+    size = (image.shape[0], image.shape[1])
+    ratio_y, ratio_x = size[0] / matte.shape[0], size[1] / matte.shape[1]
     strength = cv2.merge([weight, band])
     for top in range(0, matte.shape[0], TILE):
+        bottom = min(top + TILE, matte.shape[0])
+        strip_rows = slice(round(top * ratio_y), round(bottom * ratio_y))
+        out = enlarged_rows(matte, size, strip_rows)
         for left in range(0, matte.shape[1], TILE):
-            bottom, right = min(top + TILE, matte.shape[0]), min(left + TILE, matte.shape[1])
+            right = min(left + TILE, matte.shape[1])
             if not band[max(top - 1, 0) : bottom + 1, max(left - 1, 0) : right + 1].any():
                 continue
-            rows = np.arange(round(top * ratio_y), round(bottom * ratio_y), dtype=np.float32)
-            columns = np.arange(round(left * ratio_x), round(right * ratio_x), dtype=np.float32)
-            full = np.s_[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
+            strip_columns = slice(round(left * ratio_x), round(right * ratio_x))
+            rows = np.arange(strip_rows.start, strip_rows.stop, dtype=np.float32)
+            columns = np.arange(strip_columns.start, strip_columns.stop, dtype=np.float32)
             places = np.meshgrid((columns + 0.5) / ratio_x - 0.5, (rows + 0.5) / ratio_y - 0.5)
-            filtered = _apply(_sample(model, *places), image[full].astype(np.float32) / 255)
+            filtered = _apply(_sample(model, *places), image[strip_rows, strip_columns].astype(np.float32) / 255)
             here, near = cv2.split(_sample(strength, *places))
-            mixed = out[full] + here * (filtered - out[full])
-            out[full] = np.where(near > 0.5, np.clip((mixed - HAZE) / (1 - 2 * HAZE), 0, 1), mixed)
-    return out
+            mixed = out[:, strip_columns] + here * (filtered - out[:, strip_columns])
+            out[:, strip_columns] = np.where(near > 0.5, np.clip((mixed - HAZE) / (1 - 2 * HAZE), 0, 1), mixed)
+        yield strip_rows, out
 
 
 def _box(values: np.ndarray) -> np.ndarray:

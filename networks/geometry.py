@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from misc.images import put
+
 PADDING = 32  # reflected rim on every side, pixels
 STRIDE = 32  # the network's
+ROWS = 256  # of a matte that are enlarged at once: bounds memory
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,28 @@ class Geometry:
 
         Args:
             mattes: (K, H, W) float32 of the resized size.
-            out: (H, W) float32 of the original size each, where they are written.
+            out: (H, W) of the original size each, where they are written, see ``misc.images.put``.
         """
         for matte, place in zip(mattes, out):
-            place[...] = _resize(matte, self.original, smooth=self.smooth)
+            if self.original[0] < matte.shape[0] or self.original[1] < matte.shape[1]:
+                put(_resize(matte, self.original, smooth=self.smooth), place)
+                continue
+            for top in range(0, self.original[0], ROWS):
+                rows = slice(top, min(top + ROWS, self.original[0]))
+                put(enlarged_rows(matte, self.original, rows), place[rows])
+
+
+def enlarged_rows(matte: np.ndarray, size: tuple[int, int], rows: slice) -> np.ndarray:
+    """Some rows of a matte (h, w) float32 enlarged linearly to a (height, width), as ``cv2.resize`` makes them."""
+    y = np.clip((np.arange(rows.start, rows.stop) + 0.5) * matte.shape[0] / size[0] - 0.5, 0, matte.shape[0] - 1)
+    above = y.astype(int)
+    below = np.minimum(above + 1, matte.shape[0] - 1)
+    part = matte[above[0] : below[-1] + 1]
+    wide = cv2.resize(part, (size[1], len(part)), interpolation=cv2.INTER_LINEAR)
+    out = np.empty((len(y), size[1]), np.float32)
+    for line, a, b, share in zip(out, above - above[0], below - above[0], y - above):
+        cv2.addWeighted(wide[a : a + 1], 1 - share, wide[b : b + 1], share, 0, dst=line[None])
+    return out
 
 
 def _padded(size: tuple[int, int]) -> tuple[int, int]:

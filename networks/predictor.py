@@ -14,7 +14,7 @@ import torch
 from misc.cleaning import drop_far
 from misc.device import free_memory, inference_dtype, select_device, to_device
 from misc.errors import InputError
-from misc.images import MASK_THRESHOLD
+from misc.images import MASK_THRESHOLD, require_finite
 from networks import inference
 from networks.checkpoint import network_from_checkpoint
 from networks.detail import add_detail
@@ -85,49 +85,58 @@ class Predictor:
         self.batch_size = batch_size
         self.everywhere = False
 
-    def __call__(self, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    def __call__(
+        self, image: np.ndarray, masks: np.ndarray, *, dtype: type = np.float32, name: str | Path = "mattes"
+    ) -> np.ndarray:
         """Mattes of all people of one photograph.
 
         Args:
             image: (H, W, 3) uint8, RGB.
             masks: (K, H, W), K ≥ 1, bool or uint8 in 0..255; one rough mask per person, all people of interest at
                 once, because the network tells each from the others.
+            dtype: float32, or uint8 or uint16 for levels from 0 to the largest, which take less memory.
+            name: of the photograph, for the message about values that are not finite, which no level stands for.
 
         Returns:
-            (K, H, W) float32 in [0, 1], in the order of the masks. With ``scale`` "person" or with ``detail`` those
-            of a pixel add up to at most 1.
+            (K, H, W) float32 in [0, 1], or levels, in the order of the masks. With ``scale`` "person" or with
+            ``detail`` those of a pixel add up to at most 1, levels but for rounding.
 
         Raises:
-            InputError: wrong shapes or types, sizes that differ, or an empty mask.
+            InputError: wrong shapes or types, sizes that differ, an empty mask, levels of values that are not finite.
         """
         settings = self.settings
         binary = check_input(image, masks, threshold=self.guidance_threshold)
         if settings.untangle_masks:
             binary = untangle(binary)
         # Each matte is written where it is returned: at the size of the photograph there is no second one.
-        mattes = np.zeros(binary.shape, np.float32)
+        mattes: np.ndarray = np.zeros(binary.shape, dtype)
         if settings.scale == "person":
             for crop in plan_crops(binary, max_side=settings.max_side):
-                self._crop(image, binary, crop, mattes)
+                self._crop(image, binary, crop, mattes, name)
         else:
             geometry = Geometry.plan(*image.shape[:2], max_side=settings.max_side)
-            self._part(image, list(binary), geometry, list(mattes))
+            self._part(image, list(binary), geometry, list(mattes), name)
             for matte, mask in zip(mattes, binary) if settings.drop_far else ():
                 matte[...] = drop_far(matte, mask)
         if settings.detail or settings.scale == "person":
             at_most_one(mattes)
         return mattes
 
-    def _crop(self, image: np.ndarray, masks: np.ndarray, crop: Crop, mattes: np.ndarray) -> None:
-        """Write the mattes of the members of a crop into those of the photograph, (K, H, W) float32."""
+    def _crop(self, image: np.ndarray, masks: np.ndarray, crop: Crop, mattes: np.ndarray, name: str | Path) -> None:
+        """Write the mattes of the members of a crop into those of the photograph, (K, H, W)."""
         part = crop.part.rows_and_columns
         others = [number for number in range(len(masks)) if number not in crop.members and masks[number][part].any()]
         here = [masks[number][part] for number in (*crop.members, *others)]
         geometry = Geometry.to_size((crop.part.height, crop.part.width), crop.size)
-        self._part(image[part], here, geometry, [mattes[number][part] for number in crop.members])
+        self._part(image[part], here, geometry, [mattes[number][part] for number in crop.members], name)
 
     def _part(
-        self, image: np.ndarray, masks: Sequence[np.ndarray], geometry: Geometry, out: Sequence[np.ndarray]
+        self,
+        image: np.ndarray,
+        masks: Sequence[np.ndarray],
+        geometry: Geometry,
+        out: Sequence[np.ndarray],
+        name: str | Path,
     ) -> None:
         """Write the mattes of the first people of a photograph or a part of it, at its size; the others guide them.
 
@@ -135,7 +144,8 @@ class Predictor:
             image: (h, w, 3) uint8.
             masks: (h, w) uint8 each, 0 or 1.
             geometry: of the part.
-            out: (h, w) float32 each, one for each of the people who are matted.
+            out: (h, w) each, one for each of the people who are matted, see ``misc.images.put``.
+            name: of the photograph.
         """
         settings, count = self.settings, len(out)
         resized = geometry.resize(image)
@@ -148,6 +158,8 @@ class Predictor:
         if settings.flip:
             result = (result + self._matte(pixels.flip(-1), guidance.flip(-1)).flip(-1)) / 2
         mattes = geometry.unpad(result.float().cpu().numpy())
+        if out[0].dtype != np.float32:
+            require_finite(mattes, path=name)
         if settings.drop_far and settings.scale == "person":  # the same pieces as at full size, in less time
             mattes = np.stack([drop_far(*pair) for pair in zip(mattes, small)])
         if settings.detail:

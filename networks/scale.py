@@ -16,6 +16,7 @@ from itertools import combinations
 import numpy as np
 
 from misc.box import Box
+from misc.images import most_of
 
 TARGET = 440  # longer side of a mask's box in the network, pixels: best of a curve, see the README of this folder
 MOST_ENLARGED = 2.0  # beyond it nothing appears that was not photographed
@@ -117,12 +118,14 @@ def at_most_one(mattes: np.ndarray) -> None:
     Where they add up to more, as at the seam of two crops, each keeps its share.
 
     Args:
-        mattes: (K, H, W) float32 in [0, 1].
+        mattes: (K, H, W), float32 in [0, 1] or levels of an unsigned integer, whose sum is so but for rounding.
     """
+    most = most_of(mattes.dtype)
     rows_at_once = max(1, STRIP // mattes.shape[2])
     for top in range(0, mattes.shape[1], rows_at_once):
         strip = mattes[:, top : top + rows_at_once]
         total = strip.sum(axis=0)
-        if total.max() > 1:
-            rows, columns = np.nonzero(total > 1)
-            strip[:, rows, columns] /= total[rows, columns]
+        if total.max() > most:
+            rows, columns = np.nonzero(total > most)
+            shares = strip[:, rows, columns] / total[rows, columns]
+            strip[:, rows, columns] = shares if most == 1 else np.rint(shares * most)

@@ -6,14 +6,17 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
 import infer
 from infer import Predictor
 from misc.errors import InputError
 from misc.images import read_image, read_mask, to_uint8, write_image
 from networks.checkpoint import write_checkpoint
+from networks.geometry import enlarged_rows
 from tests.golden import GOLDEN
 from tests.scenes import boxes, photograph
 
@@ -75,6 +78,35 @@ def test_flip_is_the_mean_with_the_mirror_image(small_checkpoint: Path) -> None:
     expected = (plain(image, masks) + plain(mirrored(image), mirrored(masks))[..., ::-1]) / 2
     np.testing.assert_allclose(both, expected, atol=1e-4)
     assert np.abs(both - plain(image, masks)).max() > 0.01
+
+
+@pytest.mark.parametrize("settings", [{"scale": "person", "detail": True}, {"drop_far": True, "max_side": 96}])
+def test_levels_are_the_mattes_within_one(small_checkpoint: Path, settings: dict) -> None:
+    image, masks = photograph(200, 450), boxes(200, 450, (20, 190, 40, 210), (30, 200, 200, 400))
+    predictor = Predictor(small_checkpoint, device="cpu", **settings)
+    mattes = predictor(image, masks)
+    assert ((mattes > 0.1) & (mattes < 0.9)).any()
+    for dtype in (np.uint8, np.uint16):
+        levels = predictor(image, masks, dtype=dtype)
+        assert levels.dtype == dtype
+        most = np.iinfo(dtype).max
+        assert np.abs(levels - mattes.astype(np.float64) * most).max() <= 1
+
+
+def test_levels_of_what_is_not_finite_are_refused(small_checkpoint: Path) -> None:
+    predictor = Predictor(small_checkpoint, device="cpu", refine_iterations=0)
+    for parameter in predictor.network.decoder.parameters():
+        parameter.data.fill_(np.nan)
+    with pytest.raises(InputError, match=r"a\.jpg: the network gives values that are not finite"):
+        predictor(photograph(96, 96), boxes(96, 96, (20, 80, 20, 80)), dtype=np.uint8, name="a.jpg")
+
+
+@pytest.mark.parametrize("size", [(96, 130), (217, 304), (900, 131)])
+def test_rows_are_enlarged_as_the_whole(size: tuple[int, int]) -> None:
+    matte = np.random.default_rng(0).random((96, 130), dtype=np.float32)
+    whole = cv2.resize(matte, size[::-1], interpolation=cv2.INTER_LINEAR)
+    parts = [slice(0, 1), slice(1, 60), slice(60, size[0])]
+    np.testing.assert_allclose(np.concatenate([enlarged_rows(matte, size, part) for part in parts]), whole, atol=1e-5)
 
 
 def test_untangling_gives_the_mattes_of_masks_that_were_right(small_checkpoint: Path, tmp_path: Path) -> None:
@@ -226,7 +258,7 @@ def test_a_matte_of_nothing_is_warned_about(
     write_image(tmp_path / "photos" / "a.png", photograph(64, 80))
     for number, mask in enumerate(masks):
         write_image(tmp_path / "masks" / "a" / f"{number:02d}.png", mask)
-    monkeypatch.setattr(Predictor, "__call__", lambda _, image, masks: masks * np.float32([[[1e-6]], [[1 / 255]]]))
+    monkeypatch.setattr(Predictor, "__call__", lambda _, image, masks, **kind: masks * np.uint8([[[0]], [[1]]]))
     command = arguments(small_checkpoint, tmp_path / "out", images=tmp_path / "photos", masks=tmp_path / "masks")
     assert infer.main([*map(str, command)]) == 0
     said = capsys.readouterr().err
@@ -242,7 +274,7 @@ def test_mattes_that_are_not_finite_are_not_written(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Predictor, "__call__", lambda _, image, masks: masks * np.float32(value))
+    monkeypatch.setattr(Predictor, "_matte", lambda _, image, guidance: guidance[:, 0] * torch.tensor(value))
     with np.errstate(invalid="ignore"):
         assert infer.main([*map(str, arguments(small_checkpoint, tmp_path / "out"))]) == 2
     assert "values that are not finite" in capsys.readouterr().err
