@@ -23,7 +23,7 @@ from config import named_keys
 from config.schema import GONE
 from misc import distributed
 from misc.detectors import PeopleFinder
-from misc.device import PRECISIONS, free_memory, keep_freed_memory, select_device
+from misc.device import PRECISIONS, free_memory, keep_freed_memory
 from misc.errors import InputError, run_script, say
 from misc.faults import TooLarge, one_line, one_of_many
 from misc.folders import left_out
@@ -35,6 +35,7 @@ from misc.overlap import overlapped
 from misc.people import is_searched, search
 from misc.photographs import InferenceRecord, list_photographs, load_record, pair_inference
 from misc.pictures import PHOTOGRAPHS
+from networks.backends import BACKENDS, device_and_dtype
 from networks.checkpoint import WIDTH_KEY
 from networks.predictor import SHIPPED, Predictor
 from networks.settings import KEYS, SECTION
@@ -134,6 +135,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="fp32 (default), bf16, fp16 (GPU only) or auto: bf16 where the machine is fast at it",
     )
     add("--roi", action=argparse.BooleanOptionalAction, help=argparse.SUPPRESS)  # of earlier versions
+    add(
+        "--backend",
+        default="torch",
+        choices=BACKENDS,
+        help="what computes the network: torch (default), or onnxruntime or openvino on the CPU",
+    )
     add("--resume", action="store_true", help="skip photographs whose results are there already")
     add("--shard", default="1/1", metavar="I/N", help="only photographs I, I + N, I + 2N … of the list (default 1/1)")
     add("--rgba", action="store_true", help="also cut-outs with their own colours: OUTPUT_rgba/<image>/<mask name>.png")
@@ -226,6 +233,7 @@ def build_predictor(options: argparse.Namespace) -> Predictor:
         guidance_threshold=options.guidance_thres,
         batch_size=options.batch_size,
         precision=options.precision,
+        backend=options.backend,
         **options.settings,
     )
 
@@ -287,9 +295,10 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = parse(arguments)
     outputs = build_outputs(options)
+    device, _ = device_and_dtype(options.backend, options.device, options.precision)
     searched = options.mask_dir is None
     work = None if searched else pair(options, outputs)
-    options.device = distributed.start(select_device(options.device))
+    options.device = distributed.start(device)
     keep_freed_memory(options.device)
     with distributed.lost_processes():
         unsearched = search_people(options, outputs.masks) if searched else []

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 
 from evaluation.costly import scene
-from misc.device import inference_dtype, select_device
 from networks import InstMatt
-from networks.fold import fold
+from networks.backends import device_and_dtype, inference_network
 from networks.predictor import Predictor
 
 
@@ -27,6 +26,7 @@ class Variant(NamedTuple):
         folded: with norms folded into the convolutions.
         everywhere: everything is computed everywhere.
         precision: of weights and features.
+        backend: what computes the network.
         like: the row that its mattes are compared with.
     """
 
@@ -34,6 +34,7 @@ class Variant(NamedTuple):
     folded: bool = True
     everywhere: bool = False
     precision: str = "fp32"
+    backend: str = "torch"
     like: str = "plain"
 
 
@@ -47,6 +48,9 @@ VARIANTS = {
     "infer.py": Variant(INFER),
     "infer.py, bf16": Variant(INFER, precision="bf16", like="infer.py"),
     "infer.py, fp16": Variant(INFER, precision="fp16", like="infer.py"),
+    "infer.py, onnxruntime": Variant(INFER, backend="onnxruntime", like="infer.py"),
+    "infer.py, openvino": Variant(INFER, backend="openvino", like="infer.py"),
+    "infer.py, openvino, bf16": Variant(INFER, precision="bf16", backend="openvino", like="infer.py"),
 }
 
 
@@ -77,9 +81,9 @@ def with_what_they_need(rows: Sequence[str]) -> tuple[str, ...]:
 def build(name: str, network: InstMatt, options: argparse.Namespace) -> Predictor:
     """The predictor of a row."""
     row = VARIANTS[name]
-    device = select_device(options.device)
+    device, dtype = device_and_dtype(row.backend, options.device, row.precision)
     if row.folded:
-        network = fold(network.to(device), dtype=inference_dtype(row.precision, device))
+        network = inference_network(network.to(device), backend=row.backend, dtype=dtype)
     changes = {**PUBLISHED, "max_side": options.max_side, **row.changes}
     predictor = Predictor(network, device=device, batch_size=1 if name == "plain" else None, **changes)
     predictor.everywhere = row.everywhere

@@ -50,7 +50,7 @@ class Stage1(nn.Module):
 
     def example(self) -> tuple[Tensor, ...]:
         """Tensors to trace with."""
-        return torch.rand(1, 3, SIDE, SIDE), torch.rand(2, 3, SIDE, SIDE)
+        return torch.zeros(1, 3, SIDE, SIDE), torch.zeros(2, 3, SIDE, SIDE)
 
     def forward(self, image: Tensor, guidance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Progressive refinement is inside the graph.
@@ -90,13 +90,17 @@ class RefinerWindow(nn.Module):
 
     def example(self) -> tuple[Tensor, ...]:
         """Tensors to trace with."""
-        return torch.rand(1, 3, SIDE, SIDE), torch.rand(2, 3, SIDE, SIDE), torch.rand(2, self.features, SIDE, SIDE)
+        return torch.zeros(1, 3, SIDE, SIDE), torch.zeros(2, 3, SIDE, SIDE), torch.zeros(2, self.features, SIDE, SIDE)
 
     def forward(self, image: Tensor, tri_mattes: Tensor, feature: Tensor) -> Tensor:
+        """As ``exchange``, of an image in [0, 1]."""
+        return self.exchange(normalise(image), tri_mattes, feature)
+
+    def exchange(self, image: Tensor, tri_mattes: Tensor, feature: Tensor) -> Tensor:
         """The exchange of ``MultiInstanceRefiner``, all instances at once, since K is not known.
 
         Args:
-            image: (1, 3, h, w), RGB in [0, 1].
+            image: (1, 3, h, w), normalised.
             tri_mattes: (K, 3, h, w) in [0, 1].
             feature: (K, 32w, h, w), of stage 1.
 
@@ -108,9 +112,7 @@ class RefinerWindow(nn.Module):
         others = (torch.ones_like(tri_mattes[:, :1, :1, :1]).sum(dim=0, keepdim=True) - 1).clamp(min=1)  # K − 1
         targets, references = t.sum(dim=0, keepdim=True), r.sum(dim=0, keepdim=True)
         background = b.mean(dim=0, keepdim=True)
-        return self.refiner.merged(
-            t, r, self.refiner.common(targets, references, background, normalise(image), others=others)
-        )
+        return self.refiner.merged(t, r, self.refiner.common(targets, references, background, image, others=others))
 
 
 def need(package: str, *, wanted_by: str) -> None:

@@ -58,7 +58,7 @@ class _Instances:
             around = all_of_it.inset(HALO - FINE_RIM, shape=shape)
             x = network.stack(image[all_of_it.here], guidance[all_of_it.here])
             part = quarter[Box(*(edge // 4 for edge in all_of_it)).here]
-            feature = network.end(x, network.stem(x), part, around.within(all_of_it))
+            feature = network.fine(x, part, around.within(all_of_it))
             return Computed(feature, around, all_of_it.inset(HALO, shape=shape))
 
         def finest(region: Tensor) -> Iterator[tuple[Box, Tensor]]:
@@ -70,7 +70,7 @@ class _Instances:
                 rects = cover(grown, END, unit=UNIT)
             for rect in rects:
                 feature, around, there = store.add(rect)
-                yield there, to_alpha(network.decoder.refine_OS1(feature)[there.within(around).here])
+                yield there, to_alpha(network.head(feature)[there.within(around).here])
 
         store = FeatureStore(compute, height=height, width=width, budget=self.budget)
         os8, os4 = to_alpha(coarse.logits8, scale=8), to_alpha(coarse.logits4, scale=4)
@@ -128,7 +128,7 @@ def mattes(
         everywhere=everywhere,
     )
     for chunk in guidance.split(batch_size):
-        coarse = network.trunk(network.stem(network.stack(image, chunk)))
+        coarse = network.coarse(network.stack(image, chunk))
         for parts in zip(*(tensor.split(1) for tensor in coarse)):
             instances.add(Coarse(*parts))
     stage1 = instances.alpha[:, 0].clone()

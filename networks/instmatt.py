@@ -108,6 +108,18 @@ class InstMatt(nn.Module):
         up = self.decoder.enlarge(half)
         return self.encoder.shortcut[0](x).add_(up)
 
+    def coarse(self, x: Tensor) -> Coarse:
+        """Stem and trunk: (N, 6, H, W), H and W multiples of 32, to all that is at 1/4 of the size and below."""
+        return self.trunk(self.stem(x))
+
+    def fine(self, x: Tensor, quarter: Tensor, part: Box) -> Tensor:
+        """Stem and end of any part of an image, see ``end``."""
+        return self.end(x, self.stem(x), quarter, part)
+
+    def head(self, feature: Tensor) -> Tensor:
+        """The feature of ``end`` to the logits of the tri-matte at full size, (N, 3, h, w)."""
+        return self.decoder.refine_OS1(feature)
+
     def forward(self, image: Tensor, guidance: Tensor) -> TriMattes:
         """Predict the tri-mattes of N instances at three scales.
 
@@ -126,7 +138,7 @@ class InstMatt(nn.Module):
         return TriMattes(
             os8=to_alpha(logits8, scale=8),
             os4=to_alpha(logits4, scale=4),
-            os1=to_alpha(self.decoder.refine_OS1(feature)),
+            os1=to_alpha(self.head(feature)),
             feature=feature,
         )
 

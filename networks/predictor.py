@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from misc.cleaning import drop_far
-from misc.device import free_memory, inference_dtype, select_device, to_device
+from misc.device import free_memory, to_device
 from misc.errors import InputError
 from misc.images import MASK_THRESHOLD, require_finite
 from networks import inference
+from networks.backends import device_and_dtype, inference_network
 from networks.checkpoint import network_from_checkpoint
 from networks.detail import add_detail
-from networks.fold import fold
 from networks.geometry import Geometry
 from networks.guidance import tri_masks, untangle
 from networks.instmatt import InstMatt, normalise
@@ -42,6 +42,7 @@ class Predictor:
         batch_size: instances per forward pass; ``None`` chooses by free memory on a GPU, and 1 on a CPU, where more
             gain nothing.
         precision: "fp32", "bf16", "fp16" or "auto", see ``misc.device.inference_dtype``; of a file.
+        backend: "torch", or "onnxruntime" or "openvino", which compute the network on the CPU; of a file.
         **changes: fields of ``networks.settings.Settings``, such as ``drop_far=False``, that are not to be those of
             the network.
 
@@ -54,7 +55,7 @@ class Predictor:
 
     Raises:
         FileNotFoundError: no such checkpoint.
-        InputError: the checkpoint, the device or the precision cannot be used.
+        InputError: the checkpoint, the device, the precision or the backend cannot be used.
 
     Example:
         >>> predictor = Predictor()  # doctest: +SKIP
@@ -70,16 +71,19 @@ class Predictor:
         guidance_threshold: int = MASK_THRESHOLD,
         batch_size: int | None = None,
         precision: str = "fp32",
+        backend: str = "torch",
         **changes: Any,
     ) -> None:
-        self.device = device if isinstance(device, torch.device) else select_device(device)
-        dtype = inference_dtype(precision, self.device)
+        self.device, dtype = device_and_dtype(backend, device, precision)
         if isinstance(checkpoint, InstMatt):
-            if named or dtype != torch.float32:
-                raise InputError("Predictor: named and precision are for files; see networks.fold for a network")
+            if named or dtype != torch.float32 or backend != "torch":
+                raise InputError(
+                    "Predictor: named, precision and backend are for files; see networks.backends for a network"
+                )
             self.network = checkpoint.to(self.device)
         else:
-            self.network = fold(network_from_checkpoint(checkpoint, named=named).to(self.device), dtype=dtype)
+            network = network_from_checkpoint(checkpoint, named=named).to(self.device)
+            self.network = inference_network(network, backend=backend, dtype=dtype)
         self.settings = replace(self.network.settings, **changes)
         self.guidance_threshold = guidance_threshold
         self.batch_size = batch_size
