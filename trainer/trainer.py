@@ -29,8 +29,6 @@ from trainer.state import BEST, LAST, TrainingState, keep_step
 from trainer.stop import StopRequest
 from trainer.validate import Abandoned, quality_table
 
-STOP_CHECK = 10  # steps between looks at whether some process was asked to stop
-
 
 class Trainer:
     """Runs a task from the state's step to the last one.
@@ -92,8 +90,7 @@ class Trainer:
                 bar.update()
                 bar.set_postfix({name: f"{values[name]:.3f}" for name in values if name.startswith("loss")})
                 self._after_step(values)
-                look = self.state.step % STOP_CHECK == 0 or distributed.world_size() == 1
-                if look and distributed.any_process(bool(stop), self.device):
+                if distributed.any_process(bool(stop), self.device):  # each step: launchers wait 30 s, then kill
                     self._save(LAST)
                     self.logger.info(
                         f"stopped on request at step {self.state.step}; the same command goes on from here"

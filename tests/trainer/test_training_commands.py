@@ -112,6 +112,17 @@ def test_request_to_stop_saves_first(number: signal.Signals, experiment: Callabl
     assert 2 <= last(tmp_path, "stopped")["iter"] < 500
 
 
+def test_request_to_stop_reaches_all_processes_within_a_step(experiment: Callable, tmp_path: Path) -> None:
+    extra = ("train.total_step=9", "log.checkpoint_step=100", "model.batch_size=4")
+    command = (*torchrun("--standalone", "--nproc_per_node=2"), "main.py", "--stage", 1, "--config", experiment("soon"))
+    process = start(*command, *extra)
+    wait_for_step(process, tmp_path / "logging" / "soon" / "log.jsonl", 1)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert "stopped on request at step" in errors, errors
+    assert last(tmp_path, "soon")["iter"] < 9
+
+
 @pytest.mark.parametrize("stage", [1, 2])
 def test_two_processes_equal_one_on_the_joined_batch(
     stage: int, experiment: Callable, small_checkpoint: Path, run: Run, tmp_path: Path
