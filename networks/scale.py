@@ -18,7 +18,7 @@ import numpy as np
 from misc.box import Box
 from misc.images import most_of
 
-TARGET = 440  # longer side of a mask's box in the network, pixels: best of a curve, see the README of this folder
+TARGET = 500  # longer side of a mask's box in the network, pixels: see the model card of InstMatt-S
 MOST_ENLARGED = 2.0  # beyond it nothing appears that was not photographed
 MARGIN = 0.25  # round a mask's box, as a share of its longer side: what the mask lacks, and a little background
 LEAST_MARGIN = 32  # the same in pixels of the network

@@ -37,7 +37,7 @@ def test_the_file_is_small_and_holds_weights_only() -> None:
 
 def test_the_recipe_beside_it_is_what_it_was_trained_with() -> None:
     trained = read_checkpoint(SHIPPED)["config"]
-    recipe = to_plain(load_config(ROOT / "config" / "instmatt-s" / "6-hair.toml"))
+    recipe = to_plain(load_config(ROOT / "config" / "instmatt-s" / "8-settle.toml"))
     places = ("people", "backgrounds", "photos", "pretrain", "pretrain_refiner")  # of one machine
     for section in ("model", "train", "data"):
         for key, value in trained[section].items():
@@ -134,7 +134,7 @@ def test_the_published_way_is_the_network_on_the_whole_photograph(scene: tuple) 
     alpha, _ = inference.mattes(predictor.network, tensor, guidance, settings=predictor.settings)
     inner = alpha.numpy()[:, 32 : 32 + side[1], 32 : 32 + side[0]]
     expected = [cv2.resize(m, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) for m in inner]
-    np.testing.assert_array_equal(predictor(image, masks), np.stack(expected))
+    np.testing.assert_allclose(predictor(image, masks), np.stack(expected), rtol=0, atol=1e-6)  # enlarged in strips
 
 
 def rim(geometry: Geometry, axes: int) -> list[tuple[int, int]]:
