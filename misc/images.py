@@ -227,7 +227,7 @@ def put(alpha: np.ndarray, place: np.ndarray) -> None:
     if place.dtype.kind == "f":
         place[...] = alpha
     else:
-        place[...] = np.rint(np.clip(alpha, 0, 1) * np.float32(np.iinfo(place.dtype).max))
+        place[...] = np.rint(np.clip(alpha, 0, 1) * np.float32(most_of(place.dtype)))
 
 
 def most_of(dtype: np.dtype) -> int:
@@ -235,11 +235,18 @@ def most_of(dtype: np.dtype) -> int:
     return 1 if dtype.kind == "f" else np.iinfo(dtype).max
 
 
-def to_uint8(alpha: np.ndarray) -> np.ndarray:
-    """Alpha in [0, 1] as 0..255, rounded to the nearest level (the published code truncated).
+def to_levels(alpha: np.ndarray, dtype: np.dtype | type, *, path: str | Path = "mattes") -> np.ndarray:
+    """Alpha in [0, 1] as an unsigned integer, rounded to the nearest level.
 
     Raises:
-        InputError: values that are not finite, which no file can hold.
+        InputError: values that are not finite, which no file can hold; the line names the path.
     """
-    require_finite(alpha)
-    return np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8)
+    require_finite(alpha, path=path)
+    levels = np.empty(alpha.shape, dtype)
+    put(alpha, levels)
+    return levels
+
+
+def to_uint8(alpha: np.ndarray) -> np.ndarray:
+    """Alpha in [0, 1] as 0..255, rounded to the nearest level (the published code truncated); see ``to_levels``."""
+    return to_levels(alpha, np.uint8)

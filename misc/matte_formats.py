@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from misc.files import write_bytes
-from misc.images import put, require_finite
+from misc.images import to_levels
 
 MOST_OF_WEBP = 16383  # pixels of a side, of its format
 
@@ -69,9 +69,5 @@ def write_matte(path: Path, alpha: np.ndarray, kind: MatteFormat) -> None:
     """
     if kind.suffix == ".webp" and max(alpha.shape) > MOST_OF_WEBP:
         raise OSError(f"{path}: WebP holds at most {MOST_OF_WEBP} pixels a side; write png, png16 or tiff16 (--format)")
-    levels = alpha
-    if alpha.dtype != kind.dtype:
-        require_finite(alpha, path=path)
-        levels = np.empty(alpha.shape, kind.dtype)
-        put(alpha, levels)
+    levels = alpha if alpha.dtype == kind.dtype else to_levels(alpha, kind.dtype, path=path)
     write_bytes(path, kind.encode(levels))
