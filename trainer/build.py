@@ -101,10 +101,11 @@ def build_trainer(config: Config, *, stage: int, device: torch.device) -> Traine
     if train.precision == "fp16" and device.type != "cuda":
         raise InputError(f"train.precision: fp16 needs CUDA, the device is {device}; use bf16 or fp32")
     joined = config.model.batch_size * (distributed.world_size() if train.sync_bn else 1)
-    if STAGES[stage].batch_norm and joined < 2:
+    learns_norm = STAGES[stage].batch_norm and not train.freeze_bn
+    if learns_norm and joined < 2:
         raise InputError(
             f"model.batch_size: found {config.model.batch_size}, expected at least 2 in stage {stage}: batch norm "
-            "needs them"
+            "needs them, or train.freeze_bn"
         )
     if STAGES[stage].refiner and not config.model.arch.refiner:
         raise InputError(
@@ -145,7 +146,7 @@ def build_trainer(config: Config, *, stage: int, device: torch.device) -> Traine
         f"processes, {device}, step {state.step} of {train.total_step}"
     )
     return Trainer(
-        task=_distribute(task, sync_bn=STAGES[stage].batch_norm and train.sync_bn, device=device),
+        task=_distribute(task, sync_bn=learns_norm and train.sync_bn, device=device),
         state=state,
         batches=training_batches(
             dataset,

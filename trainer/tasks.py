@@ -92,6 +92,19 @@ class MutualGuidanceTask(Task):
         config: the ``train`` section.
     """
 
+    def train(self, mode: bool = True) -> MutualGuidanceTask:
+        """Training mode, but for batch norm under ``train.freeze_bn``: its statistics stay, scale and shift learn.
+
+        Training then sees what inference will see, however few samples a step has (Wu and Johnson 2021, "Rethinking
+        'Batch' in BatchNorm").
+        """
+        super().train(mode)
+        if self.config.freeze_bn:
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
     def forward(self, batch: MattingBatch, step: int, part: int = 0) -> StepResult:
         image = normalise(batch.image)[batch.image_index]
         prediction = self.predict(image, batch.guidance)
