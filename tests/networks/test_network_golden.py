@@ -48,7 +48,8 @@ def test_training_forward_updates_statistics(golden_checkpoints: Callable[[int],
     recorded = np.load(GOLDEN / "train_step.npz")
     out = network(torch.from_numpy(recorded["image"]), torch.from_numpy(recorded["guidance"]).float())
     for name in ("os8", "os4", "os1"):
-        close(getattr(out, name)[..., ::4, ::4], recorded[f"alpha_{name}"], 1e-5)
+        # Batch norm over few values: the record, float32, is 2e-5 from float64, and processors differ by as much.
+        close(getattr(out, name)[..., ::4, ::4], recorded[f"alpha_{name}"], 1e-4)
     after = to_published(network.state_dict())
     for name in recorded.files:
         if name in after:
