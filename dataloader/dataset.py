@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,10 +22,33 @@ from misc.errors import InputError, describe_os_error
 from misc.filelists import ImageRecord, pair_test, pair_training, read_filelist
 from misc.seeding import generator
 
-# Scene -> Scene up to FormTargets (Scene -> Sample), then Sample -> Sample.
-Transform = Callable[[Any, np.random.Generator], Any]
+OfScene = Callable[[Scene, np.random.Generator], Scene]
+OfSample = Callable[[Sample, np.random.Generator], Sample]
 # From the section [data] of the configuration to the transform that selects the targets of a scene.
-Select = Callable[[Data], Transform]
+Select = Callable[[Data], OfScene]
+
+
+class Transforms(NamedTuple):
+    """What becomes of a scene, in order.
+
+    Attributes:
+        of_scene: change the scene.
+        form: makes a sample of it.
+        of_sample: change the sample.
+    """
+
+    of_scene: Sequence[OfScene]
+    form: Callable[[Scene, np.random.Generator], Sample]
+    of_sample: Sequence[OfSample]
+
+    def sample(self, scene: Scene, rng: np.random.Generator) -> Sample:
+        """A sample of a scene."""
+        for change in self.of_scene:
+            scene = change(scene, rng)
+        sample = self.form(scene, rng)
+        for alter in self.of_sample:
+            sample = alter(sample, rng)
+        return sample
 
 
 class SampleError(InputError):
@@ -47,7 +70,7 @@ class MattingDataset(Dataset[Sample]):
 
     Args:
         scenes: where the scenes come from.
-        transforms: applied in order to a scene; the last ones act on a sample.
+        transforms: from a scene to a sample.
         seed: 0 or more.
         keep_scenes: how many of the scenes last used each process keeps; more than 0 pays where the same scene is soon
             asked for again (``sample`` with another ``crop``).
@@ -56,15 +79,13 @@ class MattingDataset(Dataset[Sample]):
         InputError: no scenes, or a negative seed.
     """
 
-    def __init__(
-        self, scenes: SceneSource, transforms: Sequence[Transform], *, seed: int = 0, keep_scenes: int = 0
-    ) -> None:
+    def __init__(self, scenes: SceneSource, transforms: Transforms, *, seed: int = 0, keep_scenes: int = 0) -> None:
         if not len(scenes):
             raise InputError("the training set holds no images; check the filelists of [data]")
         if seed < 0:
             raise InputError(f"seed: found {seed}; expected 0 or more")
         self.scenes = scenes
-        self.transforms = list(transforms)
+        self.transforms = transforms
         self.seed = seed
         self.keep_scenes = keep_scenes
         self._kept: dict[tuple[int, int], Scene] = {}
@@ -116,28 +137,26 @@ class MattingDataset(Dataset[Sample]):
             cv2.setNumThreads(0)
         rng = generator(self.seed, epoch, index, crop)
         try:
-            item: Any = self._scene(index, epoch)
+            scene = self._scene(index, epoch)
         except InputError as error:
             raise SampleError(str(error)) from None
         except OSError as error:
             raise SampleError(describe_os_error(error)) from None
-        for transform in self.transforms:
-            item = transform(item, rng)
-        return item
+        return self.transforms.sample(scene, rng)
 
 
-def select_subset(data: Data) -> Transform:
+def select_subset(data: Data) -> OfScene:
     """One random split into target and reference: mutual guidance, stage 1."""
     return SelectSubset(data.mask_random_sampling if data.augmentation else 0.0)
 
 
-def select_each(data: Data) -> Transform:
+def select_each(data: Data) -> OfScene:
     """Every instance is the target once: refinement, stage 2."""
     return SelectEach()
 
 
-def training_transforms(data: Data, *, select: Select) -> list[Transform]:
-    """The transforms of a training set, in order.
+def training_transforms(data: Data, *, select: Select) -> Transforms:
+    """The transforms of a training set.
 
     Args:
         data: the section [data] of the configuration.
@@ -149,9 +168,9 @@ def training_transforms(data: Data, *, select: Select) -> list[Transform]:
     if data.crop_size <= 0 or data.crop_size % 32:
         raise InputError(f"data.crop_size: found {data.crop_size}; expected a positive multiple of 32")
     augment = data.augmentation
-    transforms: list[Transform] = [MatchMasks(data.mask_iou_min, data.mask_iou_max, augment=augment)]
+    of_scene: list[OfScene] = [MatchMasks(data.mask_iou_min, data.mask_iou_max, augment=augment)]
     if augment and data.mask_merge_prob:
-        transforms.append(MergeMasks(data.mask_merge_prob))
+        of_scene.append(MergeMasks(data.mask_merge_prob))
     faults = MaskFaults(
         erase=data.mask_erase_prob,
         paste=data.mask_paste_prob,
@@ -159,10 +178,10 @@ def training_transforms(data: Data, *, select: Select) -> list[Transform]:
         coarse=data.mask_coarse_prob,
     )
     if augment and faults != MaskFaults():
-        transforms.append(faults)
-    transforms.append(select(data))
+        of_scene.append(faults)
+    of_scene.append(select(data))
     if augment:
-        transforms.append(
+        of_scene.append(
             RandomAffine(
                 rotation=data.rotation,
                 rotation_min_side=data.rotation_min_side,
@@ -174,15 +193,16 @@ def training_transforms(data: Data, *, select: Select) -> list[Transform]:
                 random_interp=data.random_interp,
             )
         )
-    transforms.append(CropOnUnknown(data.crop_size, trimap_kernel=data.trimap_kernel))
-    transforms.append(FormTargets(data.trimap_kernel, noise=MaskNoise(data.mask_kernel) if augment else None))
+    of_scene.append(CropOnUnknown(data.crop_size, trimap_kernel=data.trimap_kernel))
+    form = FormTargets(data.trimap_kernel, noise=MaskNoise(data.mask_kernel) if augment else None)
+    of_sample: list[OfSample] = []
     if augment:
-        transforms.append(CutMask(data.cutmask_internal_prob, data.cutmask_external_prob))
+        of_sample.append(CutMask(data.cutmask_internal_prob, data.cutmask_external_prob))
     if augment and data.white_balance:
-        transforms.append(ColorCast(data.white_balance))
+        of_sample.append(ColorCast(data.white_balance))
     if data.real_world_aug:
-        transforms.append(RealWorldNoise())
-    return transforms
+        of_sample.append(RealWorldNoise())
+    return Transforms(of_scene, form, of_sample)
 
 
 def build_train_dataset(data: Data, *, select: Select, seed: int, keep_scenes: int = 0) -> MattingDataset:

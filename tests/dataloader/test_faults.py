@@ -85,12 +85,14 @@ def test_each_probability_is_that_of_its_own_fault(key):
 
 
 def test_faults_are_drawn_where_asked_for_alone(data):
-    assert not any(isinstance(t, MaskFaults) for t in training_transforms(data(), select=select_subset))
+    assert not any(isinstance(t, MaskFaults) for t in training_transforms(data(), select=select_subset).of_scene)
     found = [
-        t for t in training_transforms(data(mask_polygon_prob=0.3), select=select_subset) if isinstance(t, MaskFaults)
+        t
+        for t in training_transforms(data(mask_polygon_prob=0.3), select=select_subset).of_scene
+        if isinstance(t, MaskFaults)
     ]
     assert found == [MaskFaults(polygon=0.3)]
     assert not any(
         isinstance(t, MaskFaults)
-        for t in training_transforms(data(mask_polygon_prob=0.3, augmentation=False), select=select_subset)
+        for t in training_transforms(data(mask_polygon_prob=0.3, augmentation=False), select=select_subset).of_scene
     )
