@@ -46,6 +46,7 @@ VARIANTS = {
     "+ only where read": Variant(),
     "+ bf16": Variant(precision="bf16"),
     "infer.py": Variant(INFER),
+    "infer.py, near only": Variant({**INFER, "near_only": True}, like="infer.py"),
     "infer.py, bf16": Variant(INFER, precision="bf16", like="infer.py"),
     "infer.py, fp16": Variant(INFER, precision="fp16", like="infer.py"),
     "infer.py, onnxruntime": Variant(INFER, backend="onnxruntime", like="infer.py"),

@@ -154,7 +154,9 @@ class Compiled(InstMatt):
         self.refiner = None
         if network.refiner is not None:
             window = RefinerWindow(network.refiner, width=network.width)
-            self.refiner = _CompiledRefiner(compiled(_Part(window, window.exchange, window.example())))
+            example = window.example()
+            example = (*example, torch.ones_like(example[1][:, :1]))
+            self.refiner = _CompiledRefiner(compiled(_Part(window, window.exchange, example)))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -184,8 +186,10 @@ class _CompiledRefiner(MultiInstanceRefiner):
         tri_mattes: Tensor,
         feature: Iterable[Tensor],
         wanted: Sequence[int] | None = None,
+        present: Tensor | None = None,
     ) -> Tensor:
-        (refined,) = self._run(image, tri_mattes, torch.stack(list(feature)))
+        present = torch.ones_like(tri_mattes[:, :1]) if present is None else present
+        (refined,) = self._run(image, tri_mattes, torch.stack(list(feature)), present)
         return refined if wanted is None else refined[list(wanted)]
 
 

@@ -97,23 +97,32 @@ class RefinerWindow(nn.Module):
         """As ``exchange``, of an image in [0, 1]."""
         return self.exchange(normalise(image), tri_mattes, feature)
 
-    def exchange(self, image: Tensor, tri_mattes: Tensor, feature: Tensor) -> Tensor:
+    def exchange(self, image: Tensor, tri_mattes: Tensor, feature: Tensor, present: Tensor | None = None) -> Tensor:
         """The exchange of ``MultiInstanceRefiner``, all instances at once, since K is not known.
 
         Args:
             image: (1, 3, h, w), normalised.
             tri_mattes: (K, 3, h, w) in [0, 1].
             feature: (K, 32w, h, w), of stage 1.
+            present: (K, 1, h, w), see there; ``None``: all are everywhere.
 
         Returns:
             (K, 3, h, w), new tri-mattes in [0, 1].
         """
         weighted = [feature * tri_mattes[:, channel : channel + 1] for channel in range(3)]
-        t, r, b = self.refiner.split(torch.cat(weighted, dim=1)).chunk(3, dim=1)
-        others = (torch.ones_like(tri_mattes[:, :1, :1, :1]).sum(dim=0, keepdim=True) - 1).clamp(min=1)  # K − 1
-        targets, references = t.sum(dim=0, keepdim=True), r.sum(dim=0, keepdim=True)
-        background = b.mean(dim=0, keepdim=True)
-        return self.refiner.merged(t, r, self.refiner.common(targets, references, background, image, others=others))
+        split = self.refiner.split(torch.cat(weighted, dim=1))
+        if present is None:
+            present = torch.ones_like(tri_mattes[:, :1, :1, :1])
+        else:
+            assert self.refiner.split.bias is not None
+            split = split + self.refiner.split.bias.view(1, -1, 1, 1) * (present - 1)
+        count = present.sum(dim=0, keepdim=True)
+        targets, references, background = (each.sum(dim=0, keepdim=True) for each in split.chunk(3, dim=1))
+        common = self.refiner.common(
+            targets, references, background / count.clamp(min=1), image, others=(count - 1).clamp(min=1)
+        )
+        t, r, _ = split.chunk(3, dim=1)
+        return self.refiner.merged(t, r, common)
 
 
 def need(package: str, *, wanted_by: str) -> None:

@@ -6,7 +6,8 @@ Memory grows with K by the coarse features and the tri-mattes only, not by K ful
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import cv2
 import numpy as np
@@ -25,38 +26,57 @@ FEATURE_BUDGET = 768 * 2**20  # bytes of full-resolution features kept for the r
 
 
 class _Instances:
-    """Fused tri-mattes of all instances, where they overruled the coarse ones, and their features on request."""
+    """Fused tri-mattes of all instances, where they overruled the coarse ones, and their features on request.
+
+    Outside its part an instance has tri-mattes and features of 0.
+    """
 
     def __init__(
         self,
         network: InstMatt,
         image: Tensor,
         guidance: Tensor,
+        parts: Sequence[Box],
         *,
         widths: tuple[int, int],
         refined: bool,
         everywhere: bool,
     ) -> None:
         count, _, height, width = guidance.shape
-        self.network, self.image, self.guidance = network, image, guidance
+        self.network, self.image, self.guidance, self.parts = network, image, guidance, parts
         self.alpha = torch.zeros((count, 3, height, width), device=image.device)
         self.region = torch.zeros((count, height, width), dtype=torch.bool, device=image.device)
         self.stores: list[FeatureStore] = []
         self.widths, self.refined, self.everywhere = widths, refined, everywhere
         self.budget = [sys.maxsize if everywhere else FEATURE_BUDGET]
 
-    def add(self, coarse: Coarse) -> None:
-        """Fuse the next instance, given what the trunk made of it (N = 1)."""
-        network, image, number = self.network, self.image, len(self.stores)
-        guidance = self.guidance[number : number + 1]
-        shape = height, width = image.shape[-2], image.shape[-1]
+    def add_all(self, batch_size: int) -> None:
+        """Fuse every instance; those that follow each other with parts of one size share passes of the trunk."""
+        for _, same in groupby(enumerate(self.parts), key=lambda item: (item[1].height, item[1].width)):
+            numbers = [number for number, _ in same]
+            for first in range(0, len(numbers), batch_size):
+                chunk = numbers[first : first + batch_size]
+                stacked = [self._stacked(number, self.parts[number]) for number in chunk]
+                coarse = self.network.coarse(stacked[0] if len(stacked) == 1 else torch.cat(stacked))
+                for each in zip(*(tensor.split(1) for tensor in coarse)):
+                    self._add(Coarse(*each))
+
+    def _stacked(self, number: int, rect: Box) -> Tensor:
+        """What the network sees of an instance in a rectangle."""
+        return self.network.stack(self.image[rect.here], self.guidance[number : number + 1][rect.here])
+
+    def _add(self, coarse: Coarse) -> None:
+        """Fuse the next instance, given what the trunk made of its part (N = 1)."""
+        network, number = self.network, len(self.stores)
+        own = self.parts[number]
+        shape = height, width = own.height, own.width
         quarter = coarse.quarter  # what is computed later needs no more of ``coarse``
 
         def compute(rect: Box) -> Computed:
             """See ``FeatureStore``: the rim is as wide as the heads need and more, its outer part is of no use."""
             all_of_it = END.fit(rect, shape=shape, unit=UNIT)
             around = all_of_it.inset(HALO - FINE_RIM, shape=shape)
-            x = network.stack(image[all_of_it.here], guidance[all_of_it.here])
+            x = self._stacked(number, all_of_it.moved(own.top, own.left))
             part = quarter[Box(*(edge // 4 for edge in all_of_it)).here]
             feature = network.fine(x, part, around.within(all_of_it))
             return Computed(feature, around, all_of_it.inset(HALO, shape=shape))
@@ -76,15 +96,22 @@ class _Instances:
         os8, os4 = to_alpha(coarse.logits8, scale=8), to_alpha(coarse.logits4, scale=4)
         matte = fuse(os8, os4, finest, *evaluation_sizes(*self.widths))
         self.stores.append(store)
-        self.alpha[number], self.region[number] = matte.alpha[0], matte.region_os1[0, 0] > 0
+        self.alpha[number][own.here], self.region[number][own.here] = matte.alpha[0], matte.region_os1[0, 0] > 0
 
     def prepare(self, number: int, wanted: np.ndarray) -> None:
         """Features of one instance that will be read; see ``networks.refiner.FeatureReader``."""
-        self.stores[number].prepare(wanted)
+        self.stores[number].prepare(wanted[self.parts[number].here])
 
     def read(self, number: int, rect: Box) -> Tensor:
         """The feature of one instance in a rectangle, (32w, h, w)."""
-        return self.stores[number].read(rect)
+        own, store = self.parts[number], self.stores[number]
+        shared = own.intersection(rect)
+        feature = store.read(shared.within(own))
+        if shared == rect:
+            return feature
+        around = feature.new_zeros((len(feature), rect.height, rect.width))
+        around[shared.within(rect).here] = feature
+        return around
 
 
 @torch.inference_mode()
@@ -94,6 +121,7 @@ def mattes(
     guidance: Tensor,
     *,
     settings: Settings | None = None,
+    parts: Sequence[Box] | None = None,
     batch_size: int = 1,
     everywhere: bool = False,
 ) -> tuple[Tensor, Tensor]:
@@ -104,6 +132,8 @@ def mattes(
         image: (3, H, W), normalised; H and W multiples of 32.
         guidance: (K, 3, H, W), tri-masks of any type.
         settings: ``None`` for the network's own; read are those of guidance, fusing and refining.
+        parts: of the image, one per instance, edges multiples of 32: nothing of the instance is computed elsewhere, and
+            it takes part in refinement where its part is. ``None``: all of the image, as published.
         batch_size: instances per forward pass of the trunk.
         everywhere: compute the full-resolution end in one rectangle, the whole picture, and the refiner in whole
             windows: the same mattes, slower, with more memory; for comparison.
@@ -119,18 +149,18 @@ def mattes(
     if not settings.mutual_guidance:
         guidance = alone(guidance)
     refined = network.refiner is not None and settings.refine_iterations > 0
+    whole = Box(0, 0, image.shape[-2], image.shape[-1])
+    parts = [whole] * len(guidance) if parts is None else parts
     instances = _Instances(
         network,
         image,
         guidance,
+        parts,
         widths=settings.self_refine_widths,
         refined=refined,
         everywhere=everywhere,
     )
-    for chunk in guidance.split(batch_size):
-        coarse = network.coarse(network.stack(image, chunk))
-        for parts in zip(*(tensor.split(1) for tensor in coarse)):
-            instances.add(Coarse(*parts))
+    instances.add_all(batch_size)
     stage1 = instances.alpha[:, 0].clone()
     if not refined or network.refiner is None:
         return stage1, stage1
@@ -139,6 +169,7 @@ def mattes(
         image,
         instances.alpha,
         instances,
+        parts=parts,
         max_iterations=settings.refine_iterations,
         regions=None if everywhere else instances.region,
         in_place=True,

@@ -22,7 +22,7 @@ from networks.detail import add_detail
 from networks.geometry import Geometry
 from networks.guidance import tri_masks, untangle
 from networks.instmatt import InstMatt, normalise
-from networks.scale import Crop, at_most_one, plan_crops
+from networks.scale import Crop, at_most_one, own_parts, plan_crops
 
 BYTES_PER_PIXEL = 160  # of the trunk's activations for one instance in float32, estimated from its layers
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints" / "instmatt-s.pth"  # InstMatt-S, see its model card
@@ -173,6 +173,9 @@ class Predictor:
 
     def _matte(self, image: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
         """(K, H, W) mattes of the padded size."""
+        parts = None
+        if self.settings.near_only and self.settings.scale == "person" and len(guidance) > 1:
+            parts = own_parts(list((guidance[:, 0] > 0).cpu().numpy()))
         training = self.network.training
         self.network.eval()
         try:
@@ -181,6 +184,7 @@ class Predictor:
                 image,
                 guidance,
                 settings=self.settings,
+                parts=parts,
                 batch_size=self._batch_size(*image.shape[-2:]),
                 everywhere=self.everywhere,
             )

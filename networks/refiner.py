@@ -6,7 +6,7 @@ loop of the latter two, training has one of its own that teaches each iteration 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -35,16 +35,23 @@ class Window(NamedTuple):
     score: float
 
 
-def disagreement(tri_mattes: Tensor) -> Tensor:
+def disagreement(tri_mattes: Tensor, parts: Sequence[Box] | None = None) -> Tensor:
     """How far the targets of all instances and the mean background are from adding up to 1.
 
     Args:
         tri_mattes: (K, 3, H, W).
+        parts: of the image, one per instance, where its tri-matte speaks; it is 0 elsewhere. ``None``: everywhere.
 
     Returns:
-        (H, W), |1 − Σ targets − mean background|.
+        (H, W), |1 − Σ targets − mean background|; 0 where nobody speaks.
     """
-    return (1 - tri_mattes[:, 0].sum(dim=0) - tri_mattes[:, 2].mean(dim=0)).abs()
+    if parts is None:
+        return (1 - tri_mattes[:, 0].sum(dim=0) - tri_mattes[:, 2].mean(dim=0)).abs()
+    speakers = torch.zeros_like(tri_mattes[0, 0])
+    for part in parts:
+        speakers[part.here] += 1
+    error = (1 - tri_mattes[:, 0].sum(dim=0) - tri_mattes[:, 2].sum(dim=0) / speakers.clamp(min=1)).abs()
+    return error * (speakers > 0)
 
 
 def window_size(instances: int, height: int, width: int) -> int:
@@ -141,6 +148,7 @@ class MultiInstanceRefiner(nn.Module):
         tri_mattes: Tensor,
         feature: Iterable[Tensor],
         wanted: Sequence[int] | None = None,
+        present: Tensor | None = None,
     ) -> Tensor:
         """One exchange inside one window, one instance after the other: what all of them share is computed once.
 
@@ -153,25 +161,29 @@ class MultiInstanceRefiner(nn.Module):
             tri_mattes: (K, 3, h, w) in [0, 1].
             feature: (K, 32w, h, w), see ``TriMattes``, or an iterable of the K (32w, h, w), read one by one.
             wanted: instances to compute; all of them still speak. ``None`` for all.
+            present: (K, 1, h, w), 1 where an instance takes part, else 0, as its tri-matte is there; K at a pixel is
+                the number of those. ``None``: everywhere.
 
         Returns:
             (len(wanted), 3, h, w) float32, new tri-mattes in [0, 1].
         """
-        count = len(tri_mattes)
-        numbers = range(count) if wanted is None else wanted
+        numbers = range(len(tri_mattes)) if wanted is None else wanted
         own: dict[int, tuple[Tensor, Tensor]] = {}
         total: list[Tensor] | None = None
         for number, (matte, each) in enumerate(zip(tri_mattes.to(self.split.weight.dtype), feature)):
             weighted = [each * channel for channel in matte]
             total = weighted if total is None else [before + now for before, now in zip(total, weighted)]
             if number in numbers:
-                own[number] = self._split(0, weighted[0]), self._split(1, weighted[1])
+                here = 1 if present is None else present[number][None].to(each.dtype)
+                own[number] = self._split(0, weighted[0], here), self._split(1, weighted[1], here)
         assert total is not None
         # Splitting is linear: the sum over instances is split once instead of each instance.
+        count = len(tri_mattes) if present is None else present.sum(dim=0, keepdim=True).to(total[0].dtype)
         targets, references, backgrounds = (self._split(channel, total[channel], count) for channel in range(3))
-        common = self.common(
-            targets, references, backgrounds / count, image.to(targets.dtype), others=max(count - 1, 1)
+        some, others = (
+            max(number, 1) if isinstance(number, int) else number.clamp(min=1) for number in (count, count - 1)
         )
+        common = self.common(targets, references, backgrounds / some, image.to(targets.dtype), others=others)
         refined = [self.merged(*own[number], common) for number in numbers]
         return torch.cat(refined) if refined else tri_mattes[:0].float()
 
@@ -200,17 +212,19 @@ class MultiInstanceRefiner(nn.Module):
         x = F.conv2d(own, first.weight[:, : own.shape[1]], padding=1).add_(common)
         return to_alpha(self.head(second(activation(x))))
 
-    def _split(self, channel: int, weighted: Tensor, count: int = 1) -> Tensor:
+    def _split(self, channel: int, weighted: Tensor, count: int | Tensor = 1) -> Tensor:
         """t, r or b (channel 0, 1, 2), (1, 16w, h, w), of features (32w, h, w) weighted by that channel.
 
         Args:
             channel: of a tri-matte.
             weighted: of one instance, or the sum over several.
-            count: how many.
+            count: how many, or (1, 1, h, w) of them.
         """
         assert self.split.bias is not None
         weight, bias = self.split.weight.chunk(3)[channel], self.split.bias.chunk(3)[channel]
-        return F.conv2d(weighted[None], weight, bias * count, padding=1)
+        if isinstance(count, int):
+            return F.conv2d(weighted[None], weight, bias * count, padding=1)
+        return F.conv2d(weighted[None], weight, padding=1) + bias.view(1, -1, 1, 1) * count
 
 
 def inner(window: Box) -> Box:
@@ -258,6 +272,7 @@ def refine(
     tri_mattes: Tensor,
     feature: Tensor | FeatureReader,
     *,
+    parts: Sequence[Box] | None = None,
     max_iterations: int = 2,
     regions: Tensor | None = None,
     in_place: bool = False,
@@ -272,6 +287,8 @@ def refine(
         image: (3, H, W), normalised.
         tri_mattes: (K, 3, H, W), fused predictions of the base network.
         feature: (K, 32w, H, W), or computed on request.
+        parts: of the image, one per instance, outside of which its tri-matte is 0 and it has no features; it takes part
+            where that is. ``None``: everywhere.
         max_iterations: upper bound; 0 returns the input. 2 reproduces the published numbers.
         regions: (K, H, W) bool, where the result will be read: windows are then computed only there and where what
             is read there comes from. The change of an instance, too, is looked for there only.
@@ -286,7 +303,8 @@ def refine(
     kept = (~find_duplicates(tri_mattes[:, 0])).nonzero()[:, 0].tolist()
     if max_iterations < 1 or not kept or side <= 2 * BORDER:
         return result
-    windows = [window.box for window in choose_windows(disagreement(tri_mattes), side)]
+    windows = [window.box for window in choose_windows(disagreement(tri_mattes, parts), side)]
+    parts = [Box(0, 0, height, width)] * len(tri_mattes) if parts is None else parts
     written = [inner(window) for window in windows]
     if regions is None:
         plan = whole_work(written, shape=(height, width), rim=REACH, iterations=max_iterations)
@@ -302,9 +320,7 @@ def refine(
     for iteration, works in enumerate(plan, start=1):
         before = result[:, 0].clone() if iteration < max_iterations else None
         for work in works:
-            places = [place for place, number in enumerate(kept) if number in moving]
-            if places and work.parts:
-                _refine_parts(refiner, work, image, result, reader, kept, places)
+            _refine_parts(refiner, work, image, result, reader, {number: parts[number] for number in kept}, moving)
         if before is None:  # nobody asks any more who still moves
             break
         moving = {number for number in moving if (result[number, 0] - before[number]).abs().max() > CONVERGED}
@@ -319,19 +335,37 @@ def _refine_parts(
     image: Tensor,
     tri_mattes: Tensor,
     reader: FeatureReader,
-    members: list[int],
-    wanted: list[int],
+    members: Mapping[int, Box],
+    moving: Collection[int],
 ) -> None:
-    """Refine the wanted among the members of a window, in place; all parts read what was there before."""
+    """Refine those members of a window that move, in place; all parts of it read what was there before.
+
+    Args:
+        members: instances and the part of the image in which each takes part.
+        moving: some of them.
+    """
     shape = (image.shape[-2], image.shape[-1])
     asked = torch.from_numpy(work.asked).to(image.device).bool()
     updates = []
     for part in work.parts:
         grown = PART.fit(part, shape=shape, unit=1)
-        features = (reader.read(number, grown) for number in members)
-        refined = refiner(image[None][grown.here], tri_mattes[grown.here][members], features, wanted)
-        updates.append((part, asked[part.within(work.around).here], refined[part.within(grown).here]))
-    for part, here, refined in updates:
-        for place, values in zip(wanted, refined):
-            old = tri_mattes[members[place]][part.here]
-            old.copy_(torch.where(here, values, old))
+        here = {number: shared for number, own in members.items() if not (shared := own.intersection(grown)).is_empty}
+        wanted = [place for place, number in enumerate(here) if number in moving]
+        if not wanted:
+            continue
+        numbers = list(here)
+        features = (reader.read(number, grown) for number in numbers)
+        present = None
+        if any(shared != grown for shared in here.values()):
+            present = torch.zeros((len(here), 1, grown.height, grown.width), device=image.device)
+            for there, shared in zip(present, here.values()):
+                there[shared.within(grown).here] = 1
+        refined = refiner(image[None][grown.here], tri_mattes[grown.here][numbers], features, wanted, present)
+        updates += [
+            (numbers[place], part.intersection(here[numbers[place]]), values, grown)
+            for place, values in zip(wanted, refined)
+        ]
+    for number, kept, values, grown in updates:
+        if not kept.is_empty:
+            old = tri_mattes[number][kept.here]
+            old.copy_(torch.where(asked[kept.within(work.around).here], values[kept.within(grown).here], old))

@@ -4,11 +4,14 @@ A network knows hair, fingers and cloth at the sizes that it was trained on. A p
 larger and a group in the distance smaller, so the photograph's size is the wrong thing to go by: each mask says how
 large its person is. People of like size who are near each other share a crop and its scale, so that they are guided by
 each other's masks and refined together; others get crops of their own. The cost then depends on the people and not on
-the photograph. Not part of the published method, which sees the whole photograph at one scale.
+the photograph; with ``near_only``, which computes each person of a crop in a part round the own mask, as large as if
+nobody else were there, not on how far a group reaches either. Not part of the published method, which sees the whole
+photograph at one scale.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import combinations
@@ -17,6 +20,7 @@ import numpy as np
 
 from misc.box import Box
 from misc.images import most_of
+from networks.geometry import PADDING, STRIDE
 
 TARGET = 500  # longer side of a mask's box in the network, pixels: see the model card of InstMatt-S
 MOST_ENLARGED = 2.0  # beyond it nothing appears that was not photographed
@@ -110,6 +114,26 @@ def _limited(crop: Crop, max_side: int) -> Crop:
 def _share(a: Box, b: Box) -> float:
     """What two rectangles have in common, as a share of the smaller one."""
     return a.intersection(b).area / min(a.area, b.area)
+
+
+def own_parts(targets: Sequence[np.ndarray]) -> list[Box]:
+    """Where each person of a crop is computed: round the mask, as if the crop were that person's alone.
+
+    Args:
+        targets: (H, W) each, non-zero on the person, of the network's size, multiples of 32.
+
+    Returns:
+        Edges are multiples of 32.
+    """
+    return [_own_part(Box.of(target), shape=target.shape) for target in targets]
+
+
+def _own_part(box: Box, *, shape: tuple[int, ...]) -> Box:
+    height, width = shape
+    grown = box.grown(int(max(MARGIN * _side(box), LEAST_MARGIN)) + PADDING, shape=(height, width))
+    top, left = (edge // STRIDE * STRIDE for edge in grown[:2])
+    bottom, right = (-(-edge // STRIDE) * STRIDE for edge in grown[2:])
+    return Box(top, left, bottom, right)
 
 
 def at_most_one(mattes: np.ndarray) -> None:

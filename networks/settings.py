@@ -29,6 +29,7 @@ class Settings:
     scale: str = key("photograph", "what the network sees at a set size", choices=("photograph", "person"))
     detail: bool = key(False, "detail of the photograph at its full size, where hair is")
     drop_far: bool = key(False, "pieces that can be seen and are far from the mask go")
+    near_only: bool = key(False, 'of several people, compute each near the own mask only: faster, with scale "person"')
     max_side: int = key(1280, "longer side in the network, pixels; 0 = no limit", least=32, or_zero=True)
     flip: bool = key(False, "the mean with the mattes of the mirror image: better, for twice the time")
     untangle_masks: bool = key(False, "where a mask covers most of a smaller one, take that one out of it first")

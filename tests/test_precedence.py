@@ -33,6 +33,7 @@ OTHERS: dict[str, Any] = {
     "max_side": 320,
     "flip": True,
     "untangle_masks": True,
+    "near_only": True,
     "drop_far": True,
     "scale": "person",
     "detail": True,

@@ -109,7 +109,7 @@ def test_parts_in_other_sizes_and_numbers_than_the_traced_ones(network: InstMatt
         (2, {}),
         (2, {"refine_iterations": 0}),
         (2, {"flip": True}),
-        (2, {"scale": "person"}),
+        (2, {"scale": "person", "near_only": True}),
     ],
 )
 def test_mattes_are_those_of_pytorch(people: int, changes: dict, checkpoint: Path, backend: str) -> None:
