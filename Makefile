@@ -35,14 +35,15 @@ app: $(VENV)/.app
 demo: $(VENV)/.runtime
 	$(PY) -m misc.demo
 
+# As many processes as processors; the tests of a file stay together, and what they share is made once.
 test: $(VENV)/.dev
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist loadfile
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist loadfile
 
 clean:
 	rm -rf $(VENV) results
