@@ -173,7 +173,7 @@ class MultiInstanceRefiner(nn.Module):
         for number, (matte, each) in enumerate(zip(tri_mattes.to(self.split.weight.dtype), feature)):
             weighted = [each * channel for channel in matte]
             total = weighted if total is None else [before + now for before, now in zip(total, weighted)]
-            if number in numbers:
+            if number in numbers and len(tri_mattes) > 1:
                 here = 1 if present is None else present[number][None].to(each.dtype)
                 own[number] = self._split(0, weighted[0], here), self._split(1, weighted[1], here)
         assert total is not None
@@ -184,6 +184,8 @@ class MultiInstanceRefiner(nn.Module):
             max(number, 1) if isinstance(number, int) else number.clamp(min=1) for number in (count, count - 1)
         )
         common = self.common(targets, references, backgrounds / some, image.to(targets.dtype), others=others)
+        if len(tri_mattes) == 1:  # who is alone is the sum
+            own[0] = targets, references
         refined = [self.merged(*own[number], common) for number in numbers]
         return torch.cat(refined) if refined else tri_mattes[:0].float()
 
