@@ -116,12 +116,11 @@ class RefinerWindow(nn.Module):
         else:
             assert self.refiner.split.bias is not None
             split = split + self.refiner.split.bias.view(1, -1, 1, 1) * (present - 1)
-        count = present.sum(dim=0, keepdim=True)
-        targets, references, background = (each.sum(dim=0, keepdim=True) for each in split.chunk(3, dim=1))
+        t, r, b = split.chunk(3, dim=1)
+        count, targets, references, background = (each.sum(dim=0, keepdim=True) for each in (present, t, r, b))
         common = self.refiner.common(
             targets, references, background / count.clamp(min=1), image, others=(count - 1).clamp(min=1)
         )
-        t, r, _ = split.chunk(3, dim=1)
         return self.refiner.merged(t, r, common)
 
 

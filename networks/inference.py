@@ -51,19 +51,18 @@ class _Instances:
         self.budget = [sys.maxsize if everywhere else FEATURE_BUDGET]
 
     def add_all(self, batch_size: int) -> None:
-        """Fuse every instance; those that follow each other with parts of one size share passes of the trunk."""
-        for _, same in groupby(enumerate(self.parts), key=lambda item: (item[1].height, item[1].width)):
-            numbers = [number for number, _ in same]
+        """Fuse every instance; those that follow each other with the same part share passes of the trunk."""
+        for part, same in groupby(range(len(self.parts)), key=self.parts.__getitem__):
+            numbers = list(same)
             for first in range(0, len(numbers), batch_size):
                 chunk = numbers[first : first + batch_size]
-                stacked = [self._stacked(number, self.parts[number]) for number in chunk]
-                coarse = self.network.coarse(stacked[0] if len(stacked) == 1 else torch.cat(stacked))
+                coarse = self.network.coarse(self._stacked(chunk, part))
                 for each in zip(*(tensor.split(1) for tensor in coarse)):
                     self._add(Coarse(*each))
 
-    def _stacked(self, number: int, rect: Box) -> Tensor:
-        """What the network sees of an instance in a rectangle."""
-        return self.network.stack(self.image[rect.here], self.guidance[number : number + 1][rect.here])
+    def _stacked(self, numbers: Sequence[int], rect: Box) -> Tensor:
+        """What the network sees in a rectangle, of instances that follow each other."""
+        return self.network.stack(self.image[rect.here], self.guidance[numbers[0] : numbers[-1] + 1][rect.here])
 
     def _add(self, coarse: Coarse) -> None:
         """Fuse the next instance, given what the trunk made of its part (N = 1)."""
@@ -76,7 +75,7 @@ class _Instances:
             """See ``FeatureStore``: the rim is as wide as the heads need and more, its outer part is of no use."""
             all_of_it = END.fit(rect, shape=shape, unit=UNIT)
             around = all_of_it.inset(HALO - FINE_RIM, shape=shape)
-            x = self._stacked(number, all_of_it.moved(own.top, own.left))
+            x = self._stacked([number], all_of_it.moved(own.top, own.left))
             part = quarter[Box(*(edge // 4 for edge in all_of_it)).here]
             feature = network.fine(x, part, around.within(all_of_it))
             return Computed(feature, around, all_of_it.inset(HALO, shape=shape))
@@ -150,12 +149,11 @@ def mattes(
         guidance = alone(guidance)
     refined = network.refiner is not None and settings.refine_iterations > 0
     whole = Box(0, 0, image.shape[-2], image.shape[-1])
-    parts = [whole] * len(guidance) if parts is None else parts
     instances = _Instances(
         network,
         image,
         guidance,
-        parts,
+        parts or [whole] * len(guidance),
         widths=settings.self_refine_widths,
         refined=refined,
         everywhere=everywhere,

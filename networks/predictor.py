@@ -175,7 +175,7 @@ class Predictor:
         """(K, H, W) mattes of the padded size."""
         parts = None
         if self.settings.near_only and self.settings.scale == "person" and len(guidance) > 1:
-            parts = own_parts(list((guidance[:, 0] > 0).cpu().numpy()))
+            parts = own_parts(guidance[:, 0].cpu().numpy())
         training = self.network.training
         self.network.eval()
         try:

@@ -178,11 +178,12 @@ class MultiInstanceRefiner(nn.Module):
                 own[number] = self._split(0, weighted[0], here), self._split(1, weighted[1], here)
         assert total is not None
         # Splitting is linear: the sum over instances is split once instead of each instance.
-        count = len(tri_mattes) if present is None else present.sum(dim=0, keepdim=True).to(total[0].dtype)
+        count: int | Tensor = len(tri_mattes)
+        some, others = count, max(count - 1, 1)
+        if present is not None:
+            count = present.sum(dim=0, keepdim=True).to(total[0].dtype)
+            some, others = count.clamp(min=1), (count - 1).clamp(min=1)
         targets, references, backgrounds = (self._split(channel, total[channel], count) for channel in range(3))
-        some, others = (
-            max(number, 1) if isinstance(number, int) else number.clamp(min=1) for number in (count, count - 1)
-        )
         common = self.common(targets, references, backgrounds / some, image.to(targets.dtype), others=others)
         if len(tri_mattes) == 1:  # who is alone is the sum
             own[0] = targets, references
@@ -306,7 +307,7 @@ def refine(
     if max_iterations < 1 or not kept or side <= 2 * BORDER:
         return result
     windows = [window.box for window in choose_windows(disagreement(tri_mattes, parts), side)]
-    parts = [Box(0, 0, height, width)] * len(tri_mattes) if parts is None else parts
+    members = {number: parts[number] if parts else Box(0, 0, height, width) for number in kept}
     written = [inner(window) for window in windows]
     if regions is None:
         plan = whole_work(written, shape=(height, width), rim=REACH, iterations=max_iterations)
@@ -322,7 +323,7 @@ def refine(
     for iteration, works in enumerate(plan, start=1):
         before = result[:, 0].clone() if iteration < max_iterations else None
         for work in works:
-            _refine_parts(refiner, work, image, result, reader, {number: parts[number] for number in kept}, moving)
+            _refine_parts(refiner, work, image, result, reader, members, moving)
         if before is None:  # nobody asks any more who still moves
             break
         moving = {number for number in moving if (result[number, 0] - before[number]).abs().max() > CONVERGED}

@@ -11,7 +11,6 @@ photograph at one scale.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import combinations
@@ -94,13 +93,14 @@ def _crop(members: tuple[int, ...], boxes: list[Box], *, image: tuple[int, int],
     """The crop of some people in an image (H, W): their scale is that of the geometric mean of their sizes."""
     sides = [_side(boxes[number]) for number in members]
     scale = min(MOST_ENLARGED, target / float(np.exp(np.mean(np.log(sides)))))
-    grown = [
-        boxes[number].grown(int(max(MARGIN * side, LEAST_MARGIN / scale)), shape=image)
-        for number, side in zip(members, sides)
-    ]
-    part = reduce(Box.union, grown)
+    part = reduce(Box.union, (_grown(boxes[number], shape=image, scale=scale) for number in members))
     size = (max(1, round(scale * part.height)), max(1, round(scale * part.width)))
     return Crop(members, part, size)
+
+
+def _grown(box: Box, *, shape: tuple[int, int], scale: float = 1.0, more: int = 0) -> Box:
+    """A mask's box in an image of ``shape`` with its margin, and ``more`` pixels, at a scale of the network."""
+    return box.grown(int(max(MARGIN * _side(box), LEAST_MARGIN / scale)) + more, shape=shape)
 
 
 def _limited(crop: Crop, max_side: int) -> Crop:
@@ -116,21 +116,20 @@ def _share(a: Box, b: Box) -> float:
     return a.intersection(b).area / min(a.area, b.area)
 
 
-def own_parts(targets: Sequence[np.ndarray]) -> list[Box]:
+def own_parts(targets: np.ndarray) -> list[Box]:
     """Where each person of a crop is computed: round the mask, as if the crop were that person's alone.
 
     Args:
-        targets: (H, W) each, non-zero on the person, of the network's size, multiples of 32.
+        targets: (K, H, W) uint8 or int8, non-zero on the person, of the network's size, multiples of 32.
 
     Returns:
         Edges are multiples of 32.
     """
-    return [_own_part(Box.of(target), shape=target.shape) for target in targets]
+    return [_own_part(Box.of(target), shape=(targets.shape[1], targets.shape[2])) for target in targets]
 
 
-def _own_part(box: Box, *, shape: tuple[int, ...]) -> Box:
-    height, width = shape
-    grown = box.grown(int(max(MARGIN * _side(box), LEAST_MARGIN)) + PADDING, shape=(height, width))
+def _own_part(box: Box, *, shape: tuple[int, int]) -> Box:
+    grown = _grown(box, shape=shape, more=PADDING)
     top, left = (edge // STRIDE * STRIDE for edge in grown[:2])
     bottom, right = (-(-edge // STRIDE) * STRIDE for edge in grown[2:])
     return Box(top, left, bottom, right)
