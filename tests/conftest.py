@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,9 +15,6 @@ from tests import launch
 from tests.golden import golden_state
 from tests.launch import SAMPLE
 from tests.scenes import small_network
-
-if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes that share the processors
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -124,7 +124,7 @@ def test_bf16_is_near(network: InstMatt) -> None:
     plain = mattes(network, image, guidance, everywhere=True)[0]
     found = mattes(fold(network, dtype=torch.bfloat16), image, guidance)[0]
     assert found.dtype == torch.float32
-    assert 0 < (found - plain).abs().mean() < 10 * GREY  # this network amplifies, by 3 to 7
+    assert 0 < (found - plain).abs().mean() < 3 * GREY  # this network amplifies
 
 
 @pytest.mark.gpu

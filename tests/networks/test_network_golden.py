@@ -44,12 +44,13 @@ def test_evaluation_forward(gain: int, golden_checkpoints: Callable[[int], Path]
 
 
 def test_training_forward_updates_statistics(golden_checkpoints: Callable[[int], Path]) -> None:
-    network = network_from_checkpoint(golden_checkpoints(1)).train()
+    # In float64, which is the same on every processor: batch norm over few values puts float32, and with it the record,
+    # 2e-5 beside it, and processors as far from each other.
+    network = network_from_checkpoint(golden_checkpoints(1)).train().double()
     recorded = np.load(GOLDEN / "train_step.npz")
-    out = network(torch.from_numpy(recorded["image"]), torch.from_numpy(recorded["guidance"]).float())
+    out = network(torch.from_numpy(recorded["image"]).double(), torch.from_numpy(recorded["guidance"]).double())
     for name in ("os8", "os4", "os1"):
-        # Batch norm over few values: the record, float32, is 2e-5 from float64, and processors differ by as much.
-        close(getattr(out, name)[..., ::4, ::4], recorded[f"alpha_{name}"], 1e-4)
+        close(getattr(out, name)[..., ::4, ::4], recorded[f"alpha_{name}"], 2.5e-5)
     after = to_published(network.state_dict())
     for name in recorded.files:
         if name in after:

@@ -140,7 +140,8 @@ def test_two_processes_equal_one_on_the_joined_batch(
     assert "2 processes" in two.stderr
     assert "validation (IMQ" in two.stderr
     joined, apart = last(tmp_path, "one"), last(tmp_path, "two")
-    assert joined["clip"]["total"] == pytest.approx(apart["clip"]["total"], rel=5e-4)  # the gradients' norms
+    # The gradients' norms. Adam's first step goes by signs: 1e-4 comes of the last digits of the smallest gradients.
+    assert joined["clip"]["total"] == pytest.approx(apart["clip"]["total"], rel=2e-4)
     for name, tensor in joined["state_dict"].items():
         torch.testing.assert_close(apart["state_dict"][name], tensor, rtol=1e-3, atol=2e-4, msg=lambda m, n=name: n + m)
 
