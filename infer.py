@@ -9,7 +9,6 @@ On the command line over a photograph, filelists or folders, see ``python infer.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import re
 import sys
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from misc.keys import add_options, given_options
 from misc.matte_formats import FORMATS
 from misc.outputs import Outputs, require_apart
 from misc.overlap import overlapped
+from misc.packages import need
 from misc.people import is_searched, search
 from misc.photographs import InferenceRecord, list_photographs, load_record, pair_inference
 from misc.pictures import PHOTOGRAPHS
@@ -195,15 +195,12 @@ def build_outputs(options: argparse.Namespace) -> Outputs:
 
     Raises:
         FileNotFoundError: no such background.
-        InputError: the background is no photograph, or pymatting is needed and not installed.
+        InputError: the background is no photograph, or a package that is needed is not there.
     """
-    needed = {"pymatting": options.rgba or options.composite or options.layers, "psd_tools": options.layers}
-    missing = [name.replace("_", "-") for name, use in needed.items() if use and importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"--rgba, --crop, --composite and --layers need pymatting, --layers also psd-tools; "
-            f"pip install {' '.join(missing)}"
-        )
+    if options.layers:
+        need("pymatting", "psd_tools", wanted_by="--layers")
+    elif options.rgba or options.composite:
+        need("pymatting", wanted_by="each of --rgba, --crop and --composite")
     background = read_image(options.composite, srgb=True) if options.composite else None
     return Outputs(
         Path(options.output),

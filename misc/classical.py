@@ -10,7 +10,6 @@ the closed form (He, Sun and Tang, 2010).
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from misc.faults import ends_run, one_line, one_of_many
 from misc.folders import left_out
 from misc.images import MASK_THRESHOLD
 from misc.outputs import Outputs
+from misc.packages import need
 from misc.photographs import InferenceRecord, load_record, pair_inference
 
 METHODS = ("cf", "knn", "lkm")
@@ -114,10 +114,9 @@ def solver(method: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """The function of pymatting behind a name of ``METHODS``.
 
     Raises:
-        InputError: pymatting is not installed.
+        InputError: pymatting is not installed, or broken.
     """
-    if importlib.util.find_spec("pymatting") is None:
-        raise InputError("misc.classical needs pymatting; install it with `pip install pymatting`")
+    need("pymatting", wanted_by="misc.classical")
     import pymatting  # optional: it compiles its kernels when it is first imported
 
     return getattr(pymatting, f"estimate_alpha_{method}")

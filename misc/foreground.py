@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from misc.box import Box
-from misc.errors import InputError
+from misc.packages import need
 
 VISIBLE = 8  # of 255: what less alpha shows nobody sees, and cut-outs are not enlarged for it
 MARGIN = 4  # pixels round what is visible, in which an edge fades
@@ -29,12 +29,11 @@ def clean_foreground(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         (H, W, 3) uint8, RGB; equal to ``image`` where alpha is 1.
 
     Raises:
-        InputError: pymatting is not installed.
+        InputError: pymatting is not installed, or broken.
     """
-    try:
-        from pymatting import estimate_foreground_ml  # optional: it compiles its kernels when it is first imported
-    except ImportError as error:
-        raise InputError(f"clean colours need the package pymatting ({error}); pip install pymatting") from None
+    need("pymatting", wanted_by="an estimate of clean colours")
+    from pymatting import estimate_foreground_ml  # optional: it compiles its kernels when it is first imported
+
     estimate = estimate_foreground_ml(image.astype(np.float32) / 255, np.ascontiguousarray(alpha, np.float32))
     cleaned = np.rint(np.clip(estimate, 0, 1) * 255).astype(np.uint8)
     return np.where(alpha[..., None] >= 1, image, cleaned)
@@ -53,7 +52,7 @@ def cut_out(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         (H, W, 4) uint8, RGBA.
 
     Raises:
-        InputError: pymatting is not installed.
+        InputError: pymatting is not installed, or broken.
     """
     colours, person = image.copy(), Box.of(alpha > 0)
     if not person.is_empty:

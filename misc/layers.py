@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from misc.errors import InputError, printable
+from misc.errors import printable
 from misc.files import atomic_path
 from misc.foreground import visible_box
+from misc.packages import need
 
 MOST = 30000  # pixels of a side, of the format
 
@@ -25,16 +26,15 @@ def write_layers(path: Path, image: np.ndarray, people: Mapping[str, np.ndarray]
         profile: ICC profile of the colours.
 
     Raises:
-        InputError: psd-tools is not installed.
+        InputError: psd-tools is not installed, or broken.
         OSError: the file cannot be written, or the photograph is too large for it.
     """
-    try:
-        from psd_tools import PSDImage  # optional
-        from psd_tools.api.layers import PixelLayer
-        from psd_tools.constants import Resource
-        from psd_tools.psd.image_resources import ImageResource
-    except ImportError as error:
-        raise InputError(f"layers need the package psd-tools ({error}); pip install psd-tools") from None
+    need("psd_tools", wanted_by="a file with layers")
+    from psd_tools import PSDImage  # optional
+    from psd_tools.api.layers import PixelLayer
+    from psd_tools.constants import Resource
+    from psd_tools.psd.image_resources import ImageResource
+
     if max(image.shape) > MOST:
         raise OSError(f"{path}: PSD holds at most {MOST} pixels a side; leave out --layers or make it smaller")
     # With alpha in the file as a whole, that of a layer is its transparency; without, it would be a mask beside it.

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from misc.box import Box
 from misc.device import inference_dtype, select_device
 from misc.errors import InputError
+from misc.packages import need
 from networks.decoder import Coarse
 from networks.fold import fold
-from networks.graphs import RefinerWindow, graph_of, need
+from networks.graphs import RefinerWindow, graph_of
 from networks.instmatt import InstMatt
 from networks.layers import scaled
 from networks.refiner import MultiInstanceRefiner

@@ -6,8 +6,6 @@ for all sizes where the traced code takes sizes from tensors only; the tests com
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
 import io
 import warnings
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 
 from misc.errors import InputError
 from misc.files import write_bytes
+from misc.packages import need
 from networks.fold import fold
 from networks.instmatt import InstMatt, normalise
 from networks.layers import scaled
@@ -122,24 +121,6 @@ class RefinerWindow(nn.Module):
             targets, references, background / count.clamp(min=1), image, others=(count - 1).clamp(min=1)
         )
         return self.refiner.merged(t, r, common)
-
-
-def need(package: str, *, wanted_by: str) -> None:
-    """Refuse what needs an optional package that is not there, or that is broken.
-
-    Raises:
-        InputError: the package is not installed, or cannot be imported.
-    """
-    if importlib.util.find_spec(package) is None:
-        raise InputError(f"{wanted_by} needs {package}; install it with `pip install {package}`")
-    try:
-        importlib.import_module(package)
-    except (ImportError, OSError) as error:  # a library that it is linked to is missing, or another NumPy
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{wanted_by} needs {package}, which is installed but cannot be imported ({reason}); install it anew with "
-            f"`pip install --force-reinstall {package}`"
-        ) from error
 
 
 def graph_of(module: Any) -> bytes:

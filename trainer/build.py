@@ -101,6 +101,8 @@ def build_trainer(config: Config, *, stage: int, device: torch.device) -> Traine
     if train.precision == "fp16" and device.type != "cuda":
         raise InputError(f"train.precision: fp16 needs CUDA, the device is {device}; use bf16 or fp32")
     joined = config.model.batch_size * (distributed.world_size() if train.sync_bn else 1)
+    if train.freeze_bn and not STAGES[stage].batch_norm:
+        raise InputError(f"train.freeze_bn: found true, expected false in stage {stage}, which trains no batch norm")
     learns_norm = STAGES[stage].batch_norm and not train.freeze_bn
     if learns_norm and joined < 2:
         raise InputError(
@@ -170,6 +172,8 @@ def _build_state(config: Config, *, stage: int, device: torch.device, folder: Pa
     network = build_network(config.model, refiner=STAGES[stage].refiner)
     resume = resume_path(config.train.resume_checkpoint, folder)
     if resume is None:
+        if config.train.freeze_bn and not config.model.pretrain:
+            raise InputError('model.pretrain: found "", expected a checkpoint: train.freeze_bn keeps its statistics')
         initial_weights(network, config.model, stage=stage)
     network.to(device)
     network.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in

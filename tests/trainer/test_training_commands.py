@@ -179,6 +179,8 @@ def test_stage2_without_stage1_and_other_bad_starts(
         (["--stage", 1, "data.train_bg="], "data.train_bg"),
         (["--stage", 1, "train.total_steps=5"], "train.total_steps"),
         (["--stage", 1, "model.batch_size=1"], "model.batch_size"),
+        (["--stage", 1, "train.freeze_bn=true"], 'model.pretrain: found "", expected a checkpoint: train.freeze_bn'),
+        (["--stage", 2, f"model.pretrain={stateless}", "train.freeze_bn=true"], "train.freeze_bn: found true"),
         (["--stage", 1, "train.best_metric=IoU"], "train.best_metric: found 'IoU', expected 'MAD' or 'MSE' or"),
         (["--stage", 1, "train.precision=fp16", ], "fp16 needs CUDA"),
         (["--stage", 1, "--evaluate"], "--checkpoint"),

@@ -1,0 +1,46 @@
+"""Optional packages that are missing or broken."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from misc.errors import InputError
+from misc.images import write_image
+from misc.packages import need
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_all_that_are_missing_are_named_as_the_index_calls_them() -> None:
+    words = r"^--layers needs no_such_one and nor_this; .*`pip install no-such-one nor-this`$"
+    with pytest.raises(InputError, match=words):
+        need("numpy", "no_such_one", "nor_this", wanted_by="--layers")
+
+
+@pytest.mark.parametrize("fault", ["ImportError('no libgomp.so.1\\nsecond line')", "OSError()"])
+def test_a_package_that_is_broken_is_one_line(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_runtime.py").write_text(f"raise {fault}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="broken_runtime, which is installed but cannot be imported") as found:
+        need("broken_runtime", wanted_by="--backend")
+    assert "\n" not in str(found.value)
+
+
+def test_a_broken_package_ends_a_command_before_anything_is_done(tmp_path: Path) -> None:
+    (tmp_path / "broken" / "pymatting.py").parent.mkdir()
+    (tmp_path / "broken" / "pymatting.py").write_text("raise ImportError('numba needs another NumPy')\n")
+    write_image(tmp_path / "a.png", np.zeros((32, 32, 3), np.uint8))
+    folders = ["--image-dir", tmp_path / "a.png", "--mask-dir", tmp_path, "--output", tmp_path / "o"]
+    done = subprocess.run(
+        [sys.executable, "infer.py", *map(str, folders), "--rgba"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path / "broken")}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "pymatting, which is installed but cannot be imported (numba needs another NumPy)" in done.stderr
+    assert not (tmp_path / "o").exists()
