@@ -8,6 +8,7 @@ values are those of a computation on the whole image.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
@@ -50,15 +51,19 @@ class Cost(NamedTuple):
         """Longest side of a rectangle without its rim."""
         return self.sizes[-1] - 2 * self.rim
 
-    def of(self, height: np.ndarray, width: np.ndarray) -> np.ndarray:
-        """The cost of rectangles of these sizes without their rim, pixels."""
-        height, width = self._sides(height), self._sides(width)
-        total: np.ndarray = sum(share * (height - 2 * less) * (width - 2 * less) for share, less in self.work)
-        return total + self.step
+    def of(self, sizes: np.ndarray) -> np.ndarray:
+        """The cost of rectangles, infinite where a side is longer than the longest.
 
-    def _sides(self, lengths: np.ndarray) -> np.ndarray:
-        places = np.searchsorted(self.sizes, lengths + 2 * self.rim)
-        return np.take(self.sizes, places, mode="clip")
+        Args:
+            sizes: (2, …) int, heights and widths without the rim, pixels.
+
+        Returns:
+            (…) float32, pixels: the parts of the work, each share · (H - 2 less) · (W - 2 less) of the sides H and W
+            that are computed, and the step.
+        """
+        sides, least = _sides_of(self)
+        height, width = sides.take(sizes, mode="clip")
+        return height * width + least
 
     def fit(self, rect: Box, *, shape: tuple[int, int], unit: int) -> Box:
         """What is computed for a rectangle: it and its rim, enlarged to one of the sizes, in an image of ``shape``.
@@ -78,6 +83,18 @@ class Cost(NamedTuple):
         before = (side - (stop - start)) // 2 // unit * unit
         start = min(max(start - before, 0), length - side)
         return start, start + side
+
+
+@lru_cache
+def _sides_of(cost: Cost) -> tuple[np.ndarray, np.float32]:
+    """By the length of a side without its rim, the side whose products are costs, the last one infinite; what is added.
+
+    With a = Σ 2 · share · less the sum of share · (H - 2 less) · (W - 2 less) is (H - a) · (W - a) and a constant.
+    """
+    computed = np.take(cost.sizes, np.searchsorted(cost.sizes, np.arange(cost.longest + 1) + 2 * cost.rim))
+    less = sum(2 * share * narrower for share, narrower in cost.work)
+    least = sum(4 * share * narrower**2 for share, narrower in cost.work) - less**2 + cost.step
+    return np.array([*(computed - less), np.inf], np.float32), np.float32(least)
 
 
 END = Cost((64, 96, 128, 192, 256, 288), rim=HALO, work=((0.4, 0), (0.6, HALO - FINE_RIM)), step=4000, piece=32)
@@ -110,7 +127,7 @@ def cover(cells: np.ndarray, cost: Cost, *, unit: int = 1, shape: tuple[int, int
         shape: (H, W) of the image, pixels; rectangles end there. ``None`` for that of all cells.
     """
     height, width = shape or (cells.shape[0] * unit, cells.shape[1] * unit)
-    rects = _joined(_pieces(cells.astype(bool), cost.piece // unit).astype(np.float32) * unit, cost)
+    rects = _joined(_pieces(cells.astype(bool), cost.piece // unit).astype(np.int32) * unit, cost)
     return [
         Box(int(top), int(left), min(int(bottom), height), min(int(right), width)) for top, left, bottom, right in rects
     ]
@@ -139,22 +156,36 @@ def _joined(rects: np.ndarray, cost: Cost) -> np.ndarray:
         order = np.argsort(middle[:, np.ptp(middle, axis=0).argmax()], kind="stable")
         halves = np.array_split(rects[order], 2)
         return np.concatenate([_joined(half, cost) for half in halves])
-    while len(rects) > 1:
-        own = cost.of(rects[:, 2] - rects[:, 0], rects[:, 3] - rects[:, 1])
-        top, left = (np.minimum.outer(edge, edge) for edge in rects.T[:2])
-        bottom, right = (np.maximum.outer(edge, edge) for edge in rects.T[2:])
-        saved = np.add.outer(own, own) - cost.of(bottom - top, right - left)
-        saved[(bottom - top > cost.longest) | (right - left > cost.longest)] = -1
-        np.fill_diagonal(saved, -1)
+    rects = rects.copy()
+    number = np.arange(len(rects))
+    alive = np.ones(len(rects), bool)
+
+    def together(some: np.ndarray) -> np.ndarray:
+        """The cost of each of some rectangles joined with each of all."""
+        first = np.minimum(some.T[:2, :, None], rects.T[:2, None])
+        last = np.maximum(some.T[2:, :, None], rects.T[2:, None])
+        return cost.of(last - first)
+
+    costs = together(rects)
+    own = costs.diagonal().copy()
+    saved = own[:, None] + own - costs
+    np.fill_diagonal(saved, -1)
+    while len(rects):
         best = saved.argmax(axis=1)
-        first = np.arange(len(rects))
-        chosen = (best[best] == first) & (first < best) & (saved[first, best] > 0)
-        if not chosen.any():
+        chosen = (best[best] == number) & (number < best) & (saved[number, best] > 0)
+        one, other = number[chosen], best[chosen]
+        if not len(one):
             break
-        first, second = first[chosen], best[chosen]
-        rects[first] = np.stack([each[first, second] for each in (top, left, bottom, right)], axis=1)
-        rects = np.delete(rects, second, axis=0)
-    return rects
+        rects[one, :2] = np.minimum(rects[one, :2], rects[other, :2])
+        rects[one, 2:] = np.maximum(rects[one, 2:], rects[other, 2:])
+        alive[other] = False
+        saved[other] = saved[:, other] = -1
+        costs = together(rects[one])
+        own[one] = costs[np.arange(len(one)), one]
+        changed = np.where(alive, own[one, None] + own - costs, -1)
+        changed[np.arange(len(one)), one] = -1
+        saved[one], saved[:, one] = changed, changed.T
+    return rects[alive]
 
 
 class Work(NamedTuple):
