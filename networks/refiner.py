@@ -168,12 +168,14 @@ class MultiInstanceRefiner(nn.Module):
             (len(wanted), 3, h, w) float32, new tri-mattes in [0, 1].
         """
         numbers = range(len(tri_mattes)) if wanted is None else wanted
+        if len(tri_mattes) == 1 and present is None:
+            return self._alone(image, tri_mattes, *feature)[: len(numbers)]
         own: dict[int, tuple[Tensor, Tensor]] = {}
         total: list[Tensor] | None = None
         for number, (matte, each) in enumerate(zip(tri_mattes.to(self.split.weight.dtype), feature)):
             weighted = [each * channel for channel in matte]
             total = weighted if total is None else [before + now for before, now in zip(total, weighted)]
-            if number in numbers and len(tri_mattes) > 1:
+            if number in numbers:
                 here = 1 if present is None else present[number][None].to(each.dtype)
                 own[number] = self._split(0, weighted[0], here), self._split(1, weighted[1], here)
         assert total is not None
@@ -185,10 +187,21 @@ class MultiInstanceRefiner(nn.Module):
             some, others = count.clamp(min=1), (count - 1).clamp(min=1)
         targets, references, backgrounds = (self._split(channel, total[channel], count) for channel in range(3))
         common = self.common(targets, references, backgrounds / some, image.to(targets.dtype), others=others)
-        if len(tri_mattes) == 1:  # who is alone is the sum
-            own[0] = targets, references
         refined = [self.merged(*own[number], common) for number in numbers]
         return torch.cat(refined) if refined else tri_mattes[:0].float()
+
+    def _alone(self, image: Tensor, tri_matte: Tensor, feature: Tensor) -> Tensor:
+        """The exchange of somebody who is alone, as the paper has it: what is merged is [t + r, r, b, image].
+
+        Args:
+            image: (1, 3, h, w), normalised.
+            tri_matte: (1, 3, h, w) in [0, 1].
+            feature: (32w, h, w).
+        """
+        weighted = [feature * channel for channel in tri_matte[0].to(feature.dtype)]
+        target, reference, background = (self._split(channel, each) for channel, each in enumerate(weighted))
+        exchanged = [target + reference, reference, background, image.to(target.dtype)]
+        return to_alpha(self.head(self.merge(torch.cat(exchanged, dim=1))))
 
     def common(
         self, targets: Tensor, references: Tensor, background: Tensor, image: Tensor, *, others: int | Tensor
@@ -370,5 +383,5 @@ def _refine_parts(
         ]
     for number, kept, values, grown in updates:
         if not kept.is_empty:
-            old = tri_mattes[number][kept.here]
-            old.copy_(torch.where(asked[kept.within(work.around).here], values[kept.within(grown).here], old))
+            old, new = tri_mattes[number][kept.here], values[kept.within(grown).here]
+            torch.where(asked[kept.within(work.around).here], new, old, out=old)
