@@ -156,35 +156,25 @@ def _joined(rects: np.ndarray, cost: Cost) -> np.ndarray:
         order = np.argsort(middle[:, np.ptp(middle, axis=0).argmax()], kind="stable")
         halves = np.array_split(rects[order], 2)
         return np.concatenate([_joined(half, cost) for half in halves])
-    rects = rects.copy()
-    number = np.arange(len(rects))
+    number = changed = np.arange(len(rects))
     alive = np.ones(len(rects), bool)
-
-    def together(some: np.ndarray) -> np.ndarray:
-        """The cost of each of some rectangles joined with each of all."""
-        first = np.minimum(some.T[:2, :, None], rects.T[:2, None])
-        last = np.maximum(some.T[2:, :, None], rects.T[2:, None])
-        return cost.of(last - first)
-
-    costs = together(rects)
-    own = costs.diagonal().copy()
-    saved = own[:, None] + own - costs
-    np.fill_diagonal(saved, -1)
-    while len(rects):
+    own = np.zeros(len(rects), np.float32)
+    saved = np.full((len(rects), len(rects)), -1, np.float32)
+    while len(changed):
+        some = rects[changed].T[..., None]
+        first, last = np.minimum(some[:2], rects.T[:2, None]), np.maximum(some[2:], rects.T[2:, None])
+        costs = cost.of(last - first)
+        own[changed] = costs[np.arange(len(changed)), changed]
+        anew = np.where(alive, own[changed, None] + own - costs, -1)
+        saved[changed], saved[:, changed] = anew, anew.T
+        saved[changed, changed] = -1  # nobody joins itself
         best = saved.argmax(axis=1)
         chosen = (best[best] == number) & (number < best) & (saved[number, best] > 0)
-        one, other = number[chosen], best[chosen]
-        if not len(one):
-            break
-        rects[one, :2] = np.minimum(rects[one, :2], rects[other, :2])
-        rects[one, 2:] = np.maximum(rects[one, 2:], rects[other, 2:])
-        alive[other] = False
-        saved[other] = saved[:, other] = -1
-        costs = together(rects[one])
-        own[one] = costs[np.arange(len(one)), one]
-        changed = np.where(alive, own[one, None] + own - costs, -1)
-        changed[np.arange(len(one)), one] = -1
-        saved[one], saved[:, one] = changed, changed.T
+        changed, gone = number[chosen], best[chosen]
+        rects[changed, :2] = np.minimum(rects[changed, :2], rects[gone, :2])
+        rects[changed, 2:] = np.maximum(rects[changed, 2:], rects[gone, 2:])
+        alive[gone] = False
+        saved[gone] = saved[:, gone] = -1
     return rects[alive]
 
 

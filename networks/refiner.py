@@ -168,8 +168,8 @@ class MultiInstanceRefiner(nn.Module):
             (len(wanted), 3, h, w) float32, new tri-mattes in [0, 1].
         """
         numbers = range(len(tri_mattes)) if wanted is None else wanted
-        if len(tri_mattes) == 1 and present is None:
-            return self._alone(image, tri_mattes, *feature)[: len(numbers)]
+        if len(tri_mattes) == 1:
+            return self._alone(image, tri_mattes, next(iter(feature)), present)[: len(numbers)]
         own: dict[int, tuple[Tensor, Tensor]] = {}
         total: list[Tensor] | None = None
         for number, (matte, each) in enumerate(zip(tri_mattes.to(self.split.weight.dtype), feature)):
@@ -181,7 +181,7 @@ class MultiInstanceRefiner(nn.Module):
         assert total is not None
         # Splitting is linear: the sum over instances is split once instead of each instance.
         count: int | Tensor = len(tri_mattes)
-        some, others = count, max(count - 1, 1)
+        some, others = count, count - 1
         if present is not None:
             count = present.sum(dim=0, keepdim=True).to(total[0].dtype)
             some, others = count.clamp(min=1), (count - 1).clamp(min=1)
@@ -190,16 +190,18 @@ class MultiInstanceRefiner(nn.Module):
         refined = [self.merged(*own[number], common) for number in numbers]
         return torch.cat(refined) if refined else tri_mattes[:0].float()
 
-    def _alone(self, image: Tensor, tri_matte: Tensor, feature: Tensor) -> Tensor:
+    def _alone(self, image: Tensor, tri_matte: Tensor, feature: Tensor, present: Tensor | None) -> Tensor:
         """The exchange of somebody who is alone, as the paper has it: what is merged is [t + r, r, b, image].
 
         Args:
             image: (1, 3, h, w), normalised.
             tri_matte: (1, 3, h, w) in [0, 1].
             feature: (32w, h, w).
+            present: (1, 1, h, w), or ``None`` for everywhere.
         """
+        here = 1 if present is None else present.to(feature.dtype)
         weighted = [feature * channel for channel in tri_matte[0].to(feature.dtype)]
-        target, reference, background = (self._split(channel, each) for channel, each in enumerate(weighted))
+        target, reference, background = (self._split(channel, each, here) for channel, each in enumerate(weighted))
         exchanged = [target + reference, reference, background, image.to(target.dtype)]
         return to_alpha(self.head(self.merge(torch.cat(exchanged, dim=1))))
 
