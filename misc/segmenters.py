@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from misc.errors import InputError
+from misc.packages import need
 from misc.torch_file import read_torch_file
 
 DETECTRON2_CONFIG = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
@@ -168,16 +169,14 @@ class OnnxDetector:
 
     Raises:
         FileNotFoundError: no such file.
-        InputError: onnxruntime is not installed, or the file is not such a segmenter.
+        InputError: onnxruntime is not installed or broken, or the file is not such a segmenter.
     """
 
     def __init__(self, path: str | Path, device: str) -> None:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file; expected an instance segmenter, an ONNX file")
-        try:
-            import onnxruntime  # optional
-        except ImportError:
-            raise InputError(f"{path}: needs the package onnxruntime; pip install onnxruntime") from None
+        need("onnxruntime", wanted_by=f"{path}: this segmenter")
+        import onnxruntime  # optional
         from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
         wanted = ["CUDAExecutionProvider"] * device.startswith("cuda") + ["CPUExecutionProvider"]
