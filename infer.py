@@ -45,7 +45,7 @@ __all__ = ["Predictor"]
 SETTINGS_DEFAULT = "default: KEY=VALUE, else the experiment file, else what the checkpoint was made for, else [this]"
 
 # Memory on a CPU, from peaks with photographs of 24 and 108 megapixels and one and two people, without cut-outs.
-BYTES, BYTES_PER_PIXEL, BYTES_PER_PIXEL_AND_PERSON = 0.9e9, 3, 3.5
+BYTES, BYTES_PER_PIXEL, BYTES_PER_PIXEL_AND_PERSON = 0.9e9, 3, 2.5
 
 
 def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) -> list[str]:
@@ -63,8 +63,7 @@ def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) 
 
     def read(record: InferenceRecord) -> tuple[np.ndarray, np.ndarray]:
         with one_of_many(record.image, needs=lambda: bytes_needed(size_of(record.image), len(record.masks))):
-            image, masks = load_record(record, threshold=predictor.guidance_threshold)
-            return image, masks >= predictor.guidance_threshold
+            return load_record(record, threshold=predictor.guidance_threshold)
 
     def work(record: InferenceRecord, loaded: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         needs, free = bytes_needed(loaded[0].shape, len(loaded[1])), free_memory(torch.device("cpu"))
@@ -296,7 +295,7 @@ def main(arguments: list[str] | None = None) -> int:
     searched = options.mask_dir is None
     work = None if searched else pair(options, outputs)
     options.device = distributed.start(device)
-    keep_freed_memory(options.device)
+    keep_freed_memory(options.device, photographs=True)
     with distributed.lost_processes():
         unsearched = search_people(options, outputs.masks) if searched else []
         records, without_masks = work or pair(options, outputs)

@@ -185,7 +185,7 @@ def matte_record(
         for number, path in enumerate(record.masks):
             started = time.perf_counter()
             try:
-                mattes.append(solve_person(image, masks >= MASK_THRESHOLD, number, solve, options))
+                mattes.append(solve_person(image, masks, number, solve, options))
             except ValueError as error:  # a linear system that pymatting gives up on
                 raise InputError(f"{path}: {options.method} failed: {error}; try another --method") from error
             seconds.append(time.perf_counter() - started)

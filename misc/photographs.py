@@ -177,7 +177,14 @@ def _files(source: Path, ext: str | None, *, pattern: str) -> list[Path]:
 
 
 def load_record(record: InferenceRecord, *, threshold: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read one photograph, (H, W, 3) uint8, and its masks, (K, H, W) uint8.
+    """Read one photograph and the masks of its people.
+
+    Args:
+        record: the files.
+        threshold: masks are foreground from this value of 255 on.
+
+    Returns:
+        (H, W, 3) uint8, RGB; (K, H, W) bool, none empty.
 
     Raises:
         FileNotFoundError: a file is gone.
@@ -186,14 +193,14 @@ def load_record(record: InferenceRecord, *, threshold: int) -> tuple[np.ndarray,
     image = read_image(record.image)
     if record.shared is not None:
         return image, _load_shared(record, record.shared, image, threshold=threshold)
-    masks = []
-    for path in record.masks:
+    masks = np.empty((len(record.masks), *image.shape[:2]), np.bool_)  # filled one by one: they may be large
+    for path, foreground in zip(record.masks, masks):
         mask = read_mask(path)
         require_size(mask, image.shape, path=path, like=record.image, remedy=_remedy(mask, image, record.image))
-        if mask.max(initial=0) < threshold:
+        np.greater_equal(mask, threshold, out=foreground)
+        if not foreground.any():
             raise empty_mask(path, threshold=threshold)
-        masks.append(mask)
-    return image, np.stack(masks)
+    return image, masks
 
 
 def _load_shared(record: InferenceRecord, shared: SharedMasks, image: np.ndarray, *, threshold: int) -> np.ndarray:
@@ -201,12 +208,13 @@ def _load_shared(record: InferenceRecord, shared: SharedMasks, image: np.ndarray
     require_size(
         masks[0], image.shape, path=shared.path, like=record.image, remedy=_remedy(masks[0], image, record.image)
     )
-    for name, mask in zip(shared.names, masks):
-        if mask.max(initial=0) < threshold:
+    foreground = masks >= threshold
+    for name, mask in zip(shared.names, foreground):
+        if not mask.any():
             raise InputError(
                 f"{shared.path}: mask {name} of {record.name!r} is empty: nothing reaches {threshold} of 255; remove it"
             )
-    return masks
+    return foreground
 
 
 def _remedy(mask: np.ndarray, image: np.ndarray, photograph: Path) -> str:

@@ -32,7 +32,8 @@ FROM, FULLY = 0.3, 0.6  # of that share: where the filter begins to count, and w
 RIM = 5  # diameter by which that is dilated: where strands end
 SOFT = 2.0  # standard deviation of the blur of the weight
 HAZE = 0.05  # alphas that become 0, and 1 from the other end, in and next to the undecided band
-TILE = 64  # side of the parts that are worked on at full size: bounds memory
+TILE = 64  # side of the parts that are worked on at full size
+PIXELS = 256  # of the photograph, most of such a side, unless that is below 8 of the network: bounds memory
 
 
 class Guide:
@@ -129,12 +130,13 @@ def _detailed(image: np.ndarray, guide: Guide, matte: np.ndarray) -> Iterator[tu
     size = (image.shape[0], image.shape[1])
     ratio_y, ratio_x = size[0] / matte.shape[0], size[1] / matte.shape[1]
     strength = cv2.merge([weight, band])
-    for top in range(0, matte.shape[0], TILE):
-        bottom = min(top + TILE, matte.shape[0])
+    tile = min(TILE, max(8, int(PIXELS / max(ratio_y, ratio_x))))
+    for top in range(0, matte.shape[0], tile):
+        bottom = min(top + tile, matte.shape[0])
         strip_rows = slice(round(top * ratio_y), round(bottom * ratio_y))
         out = enlarged_rows(matte, size, strip_rows)
-        for left in range(0, matte.shape[1], TILE):
-            right = min(left + TILE, matte.shape[1])
+        for left in range(0, matte.shape[1], tile):
+            right = min(left + tile, matte.shape[1])
             if not band[max(top - 1, 0) : bottom + 1, max(left - 1, 0) : right + 1].any():
                 continue
             strip_columns = slice(round(left * ratio_x), round(right * ratio_x))

@@ -26,7 +26,7 @@ MOST_ENLARGED = 2.0  # beyond it nothing appears that was not photographed
 MARGIN = 0.25  # round a mask's box, as a share of its longer side: what the mask lacks, and a little background
 LEAST_MARGIN = 32  # the same in pixels of the network
 LIKE = 2.0  # how often the longest box of a crop may hold its shortest
-STRIP = 2**21  # pixels whose sums are there at the same time: bounds memory
+STRIP = 2**18  # pixels whose sums are there at the same time: bounds memory
 LARGEST_CROP = 1280 * 853  # pixels of the network: bounds memory and time of one person
 
 

@@ -94,7 +94,10 @@ def test_parts_are_worked_on_without_seams(head: tuple, monkeypatch: pytest.Monk
     whole = detailed(image, small, pair)
     monkeypatch.setattr(detail, "TILE", 37)
     np.testing.assert_array_equal(detailed(image, small, pair), whole)
+    monkeypatch.setattr(detail, "PIXELS", 16)
+    np.testing.assert_allclose(detailed(image, small, pair), whole, atol=1e-6)
     monkeypatch.setattr(detail, "TILE", 1000)
+    monkeypatch.setattr(detail, "PIXELS", 1000)
     np.testing.assert_allclose(detailed(image, small, pair), whole, atol=1e-6)
 
 
