@@ -11,6 +11,7 @@ import numpy as np
 
 from misc.device import select_device
 from misc.errors import InputError
+from misc.packages import need
 from misc.segmenters import Detections, Detector, Detectron2Detector, OnnxDetector, TorchvisionDetector
 
 __all__ = ["BACKENDS", "Detections", "Detector", "PeopleFinder", "build_detector", "select"]
@@ -140,8 +141,8 @@ def build_detector(
     if backend == "torchvision" and (config_file or options):
         remedy = "--backend detectron2" if has_detectron2 else f"that is not installed: {INSTALL_DETECTRON2}"
         raise InputError(f"--config-file, --opts: meant for detectron2; leave them out to use torchvision, or {remedy}")
-    if backend == "detectron2" and not has_detectron2:
-        raise InputError(f"detectron2: not installed; use torchvision, or {INSTALL_DETECTRON2}")
+    if backend == "detectron2":  # its compiled part is imported by what uses it only
+        need("detectron2.engine", wanted_by="this detector (torchvision is another)", install=INSTALL_DETECTRON2)
     for file in (weights, dict(zip(options[::2], options[1::2])).get("MODEL.WEIGHTS")):
         if file is not None and "://" not in str(file) and not Path(file).is_file():
             raise FileNotFoundError(f"{file}: no such file; expected weights of {backend}")

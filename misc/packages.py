@@ -9,30 +9,37 @@ from collections.abc import Iterable
 from misc.errors import InputError
 
 
-def need(*packages: str, wanted_by: str) -> None:
+def need(*packages: str, wanted_by: str, install: str = "") -> None:
     """Refuse what needs optional packages that are not there, or that are broken.
 
     Args:
-        packages: by the names that Python imports.
+        packages: by the names that Python imports, or parts of them, which are imported too.
         wanted_by: who needs them, the beginning of the line.
+        install: the command, where the package index does not have them or has them in the wrong version.
 
     Raises:
         InputError: a package is not installed, or cannot be imported.
     """
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    missing = [top for top in map(_top, packages) if importlib.util.find_spec(top) is None]
     if missing:
-        raise InputError(f"{wanted_by} needs {' and '.join(missing)}; install it with `pip install {_names(missing)}`")
+        command = install or f"pip install {_names(missing)}"
+        raise InputError(f"{wanted_by} needs {' and '.join(missing)}; install it with `{command}`")
     for package in packages:
         try:
             importlib.import_module(package)
-        except (ImportError, OSError) as error:  # a library that it is linked to is missing, or another NumPy
+        except Exception as error:  # a library it is linked to is missing, or another NumPy: it raises whatever comes
             reason = (str(error).splitlines() or [type(error).__name__])[0]
+            command = install or f"pip install --force-reinstall {_names([package])}"
             raise InputError(
-                f"{wanted_by} needs {package}, which is installed but cannot be imported ({reason}); install it anew "
-                f"with `pip install --force-reinstall {_names([package])}`"
+                f"{wanted_by} needs {_top(package)}, which is installed but cannot be imported ({reason}); install it "
+                f"anew with `{command}`"
             ) from error
+
+
+def _top(package: str) -> str:
+    return package.partition(".")[0]
 
 
 def _names(packages: Iterable[str]) -> str:
     """As the package index calls them."""
-    return " ".join(package.replace("_", "-") for package in packages)
+    return " ".join(_top(package).replace("_", "-") for package in packages)

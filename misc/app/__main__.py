@@ -23,6 +23,7 @@ from misc.app.people import Finder
 from misc.app.session import Limits, Sessions
 from misc.errors import InputError, run_script, say
 from misc.files import sweep, temporary_name
+from misc.packages import need
 
 SHIPPED = "instmatt-s"  # the checkpoint that is offered first
 SWEEP_SECONDS = 60  # between looks for sessions that were left idle
@@ -56,8 +57,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Serve until Ctrl-C or SIGTERM; then nothing is left on the disk."""
     options = parse(arguments)
-    if pages.gr is None:
-        raise InputError("the page needs gradio: `make app`, or `pip install -r requirements-app.txt`")
+    need("gradio", wanted_by="the page", install="pip install -r requirements-app.txt")
     checkpoints = checkpoints_in(options.checkpoints)
     finder = Finder(options.detector, weights=options.detector_weights, device=options.device)
     places = Path(tempfile.gettempdir())

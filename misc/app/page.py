@@ -24,7 +24,7 @@ from misc.images import read_image
 _before = random.getstate()
 try:
     import gradio as gr
-except ImportError:  # ``python -m misc.app`` says what to do
+except Exception:  # missing or broken: ``python -m misc.app`` says what to do
     gr = None  # type: ignore[assignment]
 finally:
     random.setstate(_before)  # from which gradio draws as it is imported

@@ -44,3 +44,28 @@ def test_a_broken_package_ends_a_command_before_anything_is_done(tmp_path: Path)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "pymatting, which is installed but cannot be imported (numba needs another NumPy)" in done.stderr
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("package", "command", "remedy"),
+    [
+        ("detectron2/engine", ["infer.py", "--image-dir", "{a}", "--output", "{o}"], "facebookresearch/detectron2.git"),
+        ("gradio/__init__", ["-m", "misc.app"], "pip install -r requirements-app.txt"),
+    ],
+)
+def test_one_that_the_index_lacks_names_its_own_command(
+    package: str, command: list[str], remedy: str, tmp_path: Path
+) -> None:
+    broken = (tmp_path / "broken" / package).with_suffix(".py")
+    broken.parent.mkdir(parents=True)
+    (broken.parent / "__init__.py").touch()
+    broken.write_text("raise AttributeError('PIL.Image has no LINEAR')\n")
+    write_image(tmp_path / "a.png", np.zeros((32, 32, 3), np.uint8))
+    places = {"a": tmp_path / "a.png", "o": tmp_path / "o"}
+    done = subprocess.run(
+        [sys.executable, *(word.format_map(places) for word in command)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path / "broken")},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "cannot be imported (PIL.Image has no LINEAR); install it anew with" in done.stderr and remedy in done.stderr
