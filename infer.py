@@ -295,7 +295,7 @@ def main(arguments: list[str] | None = None) -> int:
     searched = options.mask_dir is None
     work = None if searched else pair(options, outputs)
     options.device = distributed.start(device)
-    keep_freed_memory(options.device, photographs=True)
+    keep_freed_memory(options.device)
     with distributed.lost_processes():
         unsearched = search_people(options, outputs.masks) if searched else []
         records, without_masks = work or pair(options, outputs)

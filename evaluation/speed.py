@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
 
     options = parse(arguments)
-    keep_freed_memory(select_device(options.device), photographs=True)  # as infer.py does
+    keep_freed_memory(select_device(options.device))  # as infer.py does
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.only:

@@ -52,17 +52,12 @@ def select_device(name: str = "auto") -> torch.device:
     return device
 
 
-def keep_freed_memory(device: torch.device, *, photographs: bool = False) -> bool:
+def keep_freed_memory(device: torch.device) -> bool:
     """On a CPU, let the process keep freed memory for its next tensors.
 
     glibc hands large blocks back to the kernel at once and gets them back page by page, zeroed: with layers of tens of
     megabytes that takes a tenth of the time of inference, and half of it where nothing is folded. For command lines; a
     library does not decide this for its caller.
-
-    Args:
-        device: where the tensors are.
-        photographs: blocks above 32 MB, the most that glibc lets one choose, go back. Those are large photographs and
-            their masks; layers that people are brought to a set size for are smaller.
 
     Returns:
         Whether anything was changed: not on a GPU, and not without glibc.
@@ -72,9 +67,8 @@ def keep_freed_memory(device: torch.device, *, photographs: bool = False) -> boo
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    trim_threshold, mmap_threshold, mmap_max = -1, -3, -4  # names of malloc.h
-    kept = mallopt(mmap_threshold, 2**25) if photographs else mallopt(mmap_max, 0)
-    return bool(kept and mallopt(trim_threshold, 2**31 - 1))
+    trim_threshold, mmap_max = -1, -4  # names of malloc.h
+    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))
 
 
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
