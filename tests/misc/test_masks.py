@@ -123,13 +123,17 @@ def test_the_same_masks_come_out(kind: str, tmp_path: Path) -> None:
     write_image(tmp_path / "a.jpg", photograph(*SIZE))
     ((record,), without) = pair_inference(tmp_path / "a.jpg", write(tmp_path))
     assert list(record.mask_names) == names and not without
-    found = load_record(record, threshold=170)[1]
-    assert found.dtype == np.bool_
+    assert record.shared is not None
+    found = record.shared.read()
+    assert found.dtype == np.uint8
     if kind == "without categories":  # then the dog counts too
         assert found[0, :20, :20].sum() > 0
-        np.testing.assert_array_equal(found[1], MASKS[1] > 0)
+        np.testing.assert_array_equal(found[1], MASKS[1])
     else:
-        np.testing.assert_array_equal(found, MASKS > 0)
+        np.testing.assert_array_equal(found, MASKS)
+    loaded = load_record(record, threshold=170)[1]
+    assert loaded.dtype == np.bool_
+    np.testing.assert_array_equal(loaded, found > 0)
 
 
 def test_voc_outlines_are_nobody_and_an_empty_label_image_has_no_masks(tmp_path: Path) -> None:
@@ -141,6 +145,8 @@ def test_voc_outlines_are_nobody_and_an_empty_label_image_has_no_masks(tmp_path:
     assert record.mask_names == ("01",)
     write_image(tmp_path / "m" / "a.png", MASKS[0])  # a mask of one person is a label image of one label
     ((record,), _) = pair_inference(tmp_path / "a.jpg", tmp_path / "m" / "a.png")
+    assert record.shared is not None
+    np.testing.assert_array_equal(record.shared.read(), MASKS[:1])
     np.testing.assert_array_equal(load_record(record, threshold=170)[1], MASKS[:1] > 0)
     write_image(tmp_path / "m" / "a.png", np.zeros(SIZE, np.uint8))
     assert pair_inference(tmp_path / "a.jpg", tmp_path / "m", may_be_none=True) == ([], ["a"])
