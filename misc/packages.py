@@ -29,7 +29,8 @@ def need(*packages: str, wanted_by: str, install: str = "") -> None:
             importlib.import_module(package)
         except Exception as error:  # a library it is linked to is missing, or another NumPy: it raises whatever comes
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            command = install or f"pip install --force-reinstall {_names([package])}"
+            again = f"pip uninstall -y {_names([package])} && {install}"  # pip leaves alone what is installed
+            command = again if install else f"pip install --force-reinstall {_names([package])}"
             raise InputError(
                 f"{wanted_by} needs {_top(package)}, which is installed but cannot be imported ({reason}); install it "
                 f"anew with `{command}`"

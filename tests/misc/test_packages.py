@@ -69,3 +69,4 @@ def test_one_that_the_index_lacks_names_its_own_command(
     )  # fmt: skip
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "cannot be imported (PIL.Image has no LINEAR); install it anew with" in done.stderr and remedy in done.stderr
+    assert f"`pip uninstall -y {package.partition('/')[0]} && " in done.stderr
