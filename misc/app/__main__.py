@@ -57,7 +57,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Serve until Ctrl-C or SIGTERM; then nothing is left on the disk."""
     options = parse(arguments)
-    need("gradio", wanted_by="the page", install="pip install -r requirements-app.txt")
+    need("gradio", wanted_by="the page, which `make app` sets up,", install="pip install -r requirements-app.txt")
     checkpoints = checkpoints_in(options.checkpoints)
     finder = Finder(options.detector, weights=options.detector_weights, device=options.device)
     places = Path(tempfile.gettempdir())

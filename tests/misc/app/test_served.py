@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import urllib.error
 import urllib.request
 import zipfile
@@ -92,7 +93,7 @@ def test_the_command_binds_to_this_machine_and_offers_the_checkpoints_of_a_folde
 
 
 def test_the_command_says_so_where_gradio_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("misc.app.page.gr", None)
+    monkeypatch.setitem(sys.modules, "gradio", None)  # as if it were not there
     with pytest.raises(InputError, match="make app"):
         main([])
 
