@@ -27,7 +27,7 @@ from misc import visualize
 from misc.box import Box
 from misc.errors import InputError, run_script
 from misc.files import write_text
-from misc.foreground import composite, cut_out
+from misc.foreground import Composite, cut_out
 from misc.images import read_alpha, read_image, write_image
 from misc.photographs import InferenceRecord, pair_inference
 from misc.regions import contact_window, hair_window
@@ -73,8 +73,10 @@ def on_green(image: np.ndarray, mattes: np.ndarray) -> np.ndarray:
     """
     if importlib.util.find_spec("pymatting") is None:
         return visualize.composite(image, np.clip(mattes.sum(axis=0), 0, 1), visualize.GREEN)
-    green = np.full(image.shape, visualize.GREEN, np.uint8)
-    return composite([cut_out(image, matte) for matte in mattes], green)
+    everyone = Composite(np.full(image.shape, visualize.GREEN, np.uint8), image.shape[:2])
+    for matte in mattes:
+        everyone.add(cut_out(image, matte))
+    return everyone.picture()
 
 
 def same_person(matte: np.ndarray, others: np.ndarray) -> int:

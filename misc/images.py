@@ -227,7 +227,8 @@ def put(alpha: np.ndarray, place: np.ndarray) -> None:
     if place.dtype.kind == "f":
         place[...] = alpha
     else:
-        place[...] = np.rint(np.clip(alpha, 0, 1) * np.float32(most_of(place.dtype)))
+        levels = np.clip(alpha, 0, 1) * np.float32(most_of(place.dtype))
+        place[...] = np.rint(levels, out=levels)
 
 
 def most_of(dtype: np.dtype) -> int:

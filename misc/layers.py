@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from misc.errors import printable
 from misc.files import atomic_path
-from misc.foreground import visible_box
 from misc.packages import need
 
 MOST = 30000  # pixels of a side, of the format
 
 
-def write_layers(path: Path, image: np.ndarray, people: Mapping[str, np.ndarray], *, profile: bytes | None) -> None:
+class Layer(NamedTuple):
+    """A person on a layer of their own.
+
+    Attributes:
+        name: of the layer.
+        cutout: (h, w, 4) uint8, RGBA, a part of the photograph.
+        top: where that part begins, pixels.
+        left: the same.
+    """
+
+    name: str
+    cutout: np.ndarray
+    top: int
+    left: int
+
+
+def write_layers(path: Path, image: np.ndarray, people: Sequence[Layer], *, profile: bytes | None) -> None:
     """Write a layered file atomically: the photograph, over it each person in colours of their own.
 
     Args:
         path: .psd; parent folders are made.
         image: (H, W, 3) uint8, RGB.
-        people: names of layers and cut-outs (H, W, 4) uint8, RGBA; what is visible is kept.
+        people: their layers, from the lowest on.
         profile: ICC profile of the colours.
 
     Raises:
@@ -38,14 +54,13 @@ def write_layers(path: Path, image: np.ndarray, people: Mapping[str, np.ndarray]
     if max(image.shape) > MOST:
         raise OSError(f"{path}: PSD holds at most {MOST} pixels a side; leave out --layers or make it smaller")
     # With alpha in the file as a whole, that of a layer is its transparency; without, it would be a mask beside it.
-    document = PSDImage.frompil(Image.fromarray(image).convert("RGBA"))
+    photograph = Image.fromarray(image).convert("RGBA")
+    document = PSDImage.frompil(photograph)
     if profile:
         document.image_resources[Resource.ICC_PROFILE] = ImageResource(key=Resource.ICC_PROFILE.value, data=profile)
-    PixelLayer.frompil(Image.fromarray(image).convert("RGBA"), document, "photograph")
-    for name, cutout in people.items():
-        box = visible_box(cutout[..., 3])
-        part = np.ascontiguousarray(cutout[box.rows_and_columns])
-        layer = PixelLayer.frompil(Image.fromarray(part), document, "person", box.top, box.left)
-        layer.name = printable(name)[:255]  # set afterwards, it may have letters that old readers do not know
+    PixelLayer.frompil(photograph, document, "photograph")
+    for person in people:
+        layer = PixelLayer.frompil(Image.fromarray(person.cutout), document, "person", person.top, person.left)
+        layer.name = printable(person.name)[:255]  # set afterwards, it may have letters that old readers do not know
     with atomic_path(path) as temporary:
         document.save(temporary)

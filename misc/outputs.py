@@ -11,11 +11,12 @@ from typing import Protocol
 
 import numpy as np
 
+from misc.box import Box
 from misc.errors import InputError
 from misc.files import write_text
-from misc.foreground import composite, cut_out, visible_box
-from misc.images import most_of, profile_of, to_srgb, write_image
-from misc.layers import write_layers
+from misc.foreground import Composite, cut_out, visible_box
+from misc.images import profile_of, to_srgb, write_image
+from misc.layers import Layer, write_layers
 from misc.matte_formats import FORMATS, write_matte
 
 
@@ -129,34 +130,40 @@ class Outputs:
         """
         image, mattes = result
         if self.rgba or self.layers or self.background is not None:
-            profile = profile_of(record.image)
-            most = np.float32(most_of(mattes.dtype))
-            cutouts = [cut_out(image, matte.astype(np.float32) / most) for matte in mattes]
-            if self.rgba:
-                self._write_cutouts(record, cutouts, profile)
-            if self.layers:
-                people = dict(zip(record.mask_names, cutouts))
-                write_layers(self.layered(record), image, people, profile=profile)
-            if self.background is not None:
-                if profile:
-                    cutouts = [np.dstack([to_srgb(c[..., :3].copy(), profile), c[..., 3]]) for c in cutouts]
-                write_image(self.composite(record), composite(cutouts, self.background))
+            self._write_people(record, image, mattes)
         for path, matte in zip(self.mattes(record), mattes):
             write_matte(path, matte, FORMATS[self.format])
 
-    def _write_cutouts(self, record: Matted, cutouts: Sequence[np.ndarray], profile: bytes | None) -> None:
-        """Write cut-outs (H, W, 4), and where they stood if they are cropped."""
-        places = {}
-        for path, cutout in zip(self.cutouts(record), cutouts):
-            if self.crop:
-                box = visible_box(cutout[..., 3])
-                places[path.name] = {"left": box.left, "top": box.top, "width": box.width, "height": box.height}
-                cutout = cutout[box.rows_and_columns]
-            write_image(path, cutout, profile=profile)
-        if self.crop:
-            height, width = cutouts[0].shape[:2]
-            content = {"photograph": {"file": record.image.name, "width": width, "height": height}, "cutouts": places}
+    def _write_people(self, record: Matted, image: np.ndarray, mattes: np.ndarray) -> None:
+        """Write all that shows people in their own colours: one is cut out after the other, for memory."""
+        profile = profile_of(record.image)
+        height, width = image.shape[:2]
+        pasted = Composite(self.background, (height, width)) if self.background is not None else None
+        places: dict[str, Box] = {}
+        layers: list[Layer] = []
+        for name, path, matte in zip(record.mask_names, self.cutouts(record), mattes):
+            cutout = cut_out(image, matte)
+            box = visible_box(cutout[..., 3])
+            if self.rgba:
+                write_image(path, cutout[box.rows_and_columns] if self.crop else cutout, profile=profile)
+                places[path.name] = box
+            if self.layers:
+                layers.append(Layer(name, cutout[box.rows_and_columns].copy(), box.top, box.left))
+            if pasted is not None:
+                if profile:
+                    cutout[..., :3] = to_srgb(cutout[..., :3].copy(), profile)
+                pasted.add(cutout)
+        if self.rgba and self.crop:
+            cutouts = {
+                name: {"left": box.left, "top": box.top, "width": box.width, "height": box.height}
+                for name, box in places.items()
+            }
+            content = {"photograph": {"file": record.image.name, "width": width, "height": height}, "cutouts": cutouts}
             write_text(self.offsets(record), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        if self.layers:
+            write_layers(self.layered(record), image, layers, profile=profile)
+        if pasted is not None:
+            write_image(self.composite(record), pasted.picture())
 
 
 def require_apart(inputs: Iterable[Path], *, results: Iterable[Path] = (), folders: Iterable[Path] = ()) -> None:

@@ -18,7 +18,7 @@ import infer
 from infer import Predictor
 from misc.device import inference_dtype
 from misc.errors import InputError
-from misc.foreground import composite, cut_out
+from misc.foreground import Composite, cut_out
 from misc.images import read_image, read_mask, read_rgba, write_image
 from misc.overlap import overlapped
 from networks.checkpoint import network_from_checkpoint
@@ -213,9 +213,10 @@ def test_cutouts_have_no_halo_and_composites_show_the_new_background(
     seen = (truth > 0.2) & (truth < 0.9)
     assert np.abs(person[seen][:, :3].astype(int) - red).mean() < 20
     assert np.abs(photo[seen].astype(int) - red).mean() > 45
-    pasted = composite([person], np.full((10, 90, 3), (0, 0, 255), np.uint8))
+    on_blue = Composite(np.full((10, 90, 3), (0, 0, 255), np.uint8), truth.shape)
+    on_blue.add(person)
     wanted = truth[..., None] * red + (1 - truth[..., None]) * np.array([0, 0, 255])
-    assert np.abs(pasted - wanted).mean() < 6
+    assert np.abs(on_blue.picture() - wanted).mean() < 6
 
 
 def test_precision_is_refused_where_it_does_not_work() -> None:

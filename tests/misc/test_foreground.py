@@ -46,3 +46,17 @@ def test_nobody_is_cut_out_as_nothing(person: tuple[np.ndarray, np.ndarray]) -> 
     image, alpha = person
     found = cut_out(image, np.zeros_like(alpha))
     np.testing.assert_array_equal(found, np.dstack([image, np.zeros(alpha.shape, np.uint8)]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.uint16])
+def test_traces_that_nobody_sees_change_no_colour(person: tuple[np.ndarray, np.ndarray], dtype: type) -> None:
+    image, alpha = person
+    most = 1 if dtype is np.float32 else np.iinfo(dtype).max
+    levels = (np.rint(alpha * 255) / 255 * most).astype(dtype)
+    levels[levels < 8 / 255 * most] = 0
+    without = cut_out(image, levels)
+    levels[:3, -3:] = 3 / 255 * most
+    found = cut_out(image, levels)
+    np.testing.assert_array_equal(found[..., :3], without[..., :3])
+    assert (found[:3, -3:, 3] == 3).all()
+    np.testing.assert_array_equal(found[8:, :, 3], np.rint(levels[8:] * (255 / most)))
