@@ -195,12 +195,17 @@ def load_record(record: InferenceRecord, *, threshold: int) -> tuple[np.ndarray,
         return image, _load_shared(record, record.shared, image, threshold=threshold)
     masks = np.empty((len(record.masks), *image.shape[:2]), np.bool_)  # filled one by one: they may be large
     for path, foreground in zip(record.masks, masks):
-        mask = read_mask(path)
-        require_size(mask, image.shape, path=path, like=record.image, remedy=_remedy(mask, image, record.image))
-        np.greater_equal(mask, threshold, out=foreground)
-        if not foreground.any():
-            raise empty_mask(path, threshold=threshold)
+        _load_mask(path, record.image, image, foreground, threshold=threshold)
     return image, masks
+
+
+def _load_mask(path: Path, photograph: Path, image: np.ndarray, out: np.ndarray, *, threshold: int) -> None:
+    """Read one mask of a photograph into ``out``, (H, W) bool."""
+    mask = read_mask(path)
+    require_size(mask, image.shape, path=path, like=photograph, remedy=_remedy(mask, image, photograph))
+    np.greater_equal(mask, threshold, out=out)
+    if not out.any():
+        raise empty_mask(path, threshold=threshold)
 
 
 def _load_shared(record: InferenceRecord, shared: SharedMasks, image: np.ndarray, *, threshold: int) -> np.ndarray:

@@ -105,7 +105,7 @@ class Picture:
             InputError: it cannot be decoded.
         """
         if self._plain:
-            return cv2.cvtColor(self._by_opencv(cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+            return self._by_opencv(cv2.IMREAD_COLOR_RGB)
         channels = self._by_pillow("RGB" if self.indexed else None)
         if channels.dtype == np.uint16:
             channels = (channels >> 8).astype(np.uint8)
