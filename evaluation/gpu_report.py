@@ -25,7 +25,7 @@ from evaluation.timing import TITLE, VARIANTS, line
 from networks.predictor import SHIPPED
 
 ROOT = Path(__file__).resolve().parent.parent
-RECIPES = ((1, "config/instmatt-s/8-settle.toml"), (2, "config/instmatt-s/5-refiner.toml"))  # the latest of each stage
+RECIPES = ((1, "config/instmatt-s/8-settle.toml"), (2, "config/instmatt-s/9-refiner.toml"))  # the latest of each stage
 STEPS = {"cuda": 60, "cpu": 6}
 TRAIN_SECONDS = 90  # that a training may take, of which it may need half to start
 TEST_SECONDS = 150  # that the tests may take
