@@ -62,7 +62,7 @@ def cut_out(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """
     most = np.float32(most_of(alpha.dtype))
     cutout = np.dstack([image, alpha if alpha.dtype == np.uint8 else to_uint8(alpha / most)])
-    person = _visible(alpha)
+    person = _visible(cutout[..., 3])
     if not person.is_empty:
         near = person.grown(RIM, shape=image.shape[:2]).rows_and_columns
         cutout[near][..., :3] = clean_foreground(image[near], alpha[near] / most)
@@ -73,7 +73,7 @@ def visible_box(alpha: np.ndarray) -> Box:
     """What a cut-out is cropped to: all that can be seen and a few pixels round it; one pixel where that is nothing.
 
     Args:
-        alpha: (H, W), float32 in [0, 1] or levels of an unsigned integer.
+        alpha: (H, W) uint8.
     """
     person = _visible(alpha)
     shape = (alpha.shape[0], alpha.shape[1])
@@ -81,7 +81,7 @@ def visible_box(alpha: np.ndarray) -> Box:
 
 
 def _visible(alpha: np.ndarray) -> Box:
-    return Box.of(alpha >= most_of(alpha.dtype) * VISIBLE / 255)
+    return Box.of(alpha >= VISIBLE)
 
 
 class Composite:

@@ -11,7 +11,6 @@ from typing import Protocol
 
 import numpy as np
 
-from misc.box import Box
 from misc.errors import InputError
 from misc.files import write_text
 from misc.foreground import Composite, cut_out, visible_box
@@ -139,14 +138,14 @@ class Outputs:
         profile = profile_of(record.image)
         height, width = image.shape[:2]
         pasted = Composite(self.background, (height, width)) if self.background is not None else None
-        places: dict[str, Box] = {}
+        places: dict[str, dict[str, int]] = {}
         layers: list[Layer] = []
         for name, path, matte in zip(record.mask_names, self.cutouts(record), mattes):
             cutout = cut_out(image, matte)
             box = visible_box(cutout[..., 3])
             if self.rgba:
                 write_image(path, cutout[box.rows_and_columns] if self.crop else cutout, profile=profile)
-                places[path.name] = box
+                places[path.name] = {"left": box.left, "top": box.top, "width": box.width, "height": box.height}
             if self.layers:
                 layers.append(Layer(name, cutout[box.rows_and_columns].copy(), box.top, box.left))
             if pasted is not None:
@@ -154,11 +153,7 @@ class Outputs:
                     cutout[..., :3] = to_srgb(cutout[..., :3].copy(), profile)
                 pasted.add(cutout)
         if self.rgba and self.crop:
-            cutouts = {
-                name: {"left": box.left, "top": box.top, "width": box.width, "height": box.height}
-                for name, box in places.items()
-            }
-            content = {"photograph": {"file": record.image.name, "width": width, "height": height}, "cutouts": cutouts}
+            content = {"photograph": {"file": record.image.name, "width": width, "height": height}, "cutouts": places}
             write_text(self.offsets(record), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         if self.layers:
             write_layers(self.layered(record), image, layers, profile=profile)
