@@ -3,10 +3,11 @@
 The guided filter (He, Sun, Tang: Guided image filtering, TPAMI 2013) takes alpha in a window for a linear function of
 the colour, alpha = a · I + b. The fast one (He, Sun: Fast guided filter, arXiv 1505.00996) fits the functions on small
 images and applies them, enlarged, to the full one: a hair that the network could not see gets its alpha from its
-colour. Three changes serve mattes. The fit is made twice, the second time to what the first one gives: the windows of
-the first carry alpha farther along strands than one window reaches. It is made on a slightly blurred guide, as blurred
-as the network's mattes are, because a fit of a soft matte to a sharp photograph has too small a slope. And it counts
-only where the undecided band is wide, as in hair; smooth outlines such as those of clothes are better as they are.
+colour. Three changes serve mattes. The fit is made several times, each to what the one before gives, which carries
+alpha farther along strands than one window reaches. It is made on a slightly blurred guide, because a fit of a soft
+matte to a sharp photograph has too small a slope. And it counts the more the wider the undecided band is: fully in
+loose hair, not at all along smooth outlines such as those of clothes. The matte that comes out is for the most part
+this one and for the rest that of the network: their errors are others.
 
 All lengths are pixels of the network, so that a photograph gets the same mattes at any size.
 """
@@ -18,20 +19,25 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
+from misc.box import Box
 from misc.images import put
 from misc.morphology import ellipse
 from networks.geometry import enlarged_rows
 
 RADIUS = 5  # of the windows of the filter
-EPSILON = 5e-5  # variance of colour that counts as noise, for colours in [0, 1]
-BLUR = 1.0  # standard deviation of the blur of the guide, for the fit only
-PASSES = 2
+REACH = 2 * RADIUS  # from a pixel to those that its function depends on
+EPSILON = 3e-5  # variance of colour that counts as noise, for colours in [0, 1]
+BLUR = 0.8  # standard deviation of the blur of the guide, for the fit only
+PASSES = 5
 DECIDED = 0.02  # alphas nearer to 0 or 1 than this are decided
 WINDOW = 7  # side of the window in which the share of undecided pixels is taken
-FROM, FULLY = 0.3, 0.6  # of that share: where the filter begins to count, and where it counts fully
+FROM, FULLY = 0.3, 0.6  # of that share: where the filter begins to count, and where it counts as the next line says
+AROUND = 21  # side of a larger window
+LEAST, MORE = 0.4, 1.2  # the filter counts LEAST + MORE · the share of undecided pixels in the larger window, 1 at most
 RIM = 5  # diameter by which that is dilated: where strands end
 SOFT = 2.0  # standard deviation of the blur of the weight
-HAZE = 0.05  # alphas that become 0, and 1 from the other end, in and next to the undecided band
+HAZE = 0.05  # alphas that become 0, and 1 from the other end, in and next to the undecided band, before the share
+SHARE = 0.8  # of all this in a matte, the rest is as the network made it
 TILE = 64  # side of the parts that are worked on at full size
 PIXELS = 256  # of the photograph, most of such a side, unless that is below 8 of the network: bounds memory
 
@@ -45,39 +51,39 @@ class Guide:
 
     def __init__(self, image: np.ndarray) -> None:
         self.sharp = image.astype(np.float32) / 255
-        self._fit = cv2.GaussianBlur(self.sharp, (0, 0), BLUR)
-        self._mean = _box(self._fit)
+        r, g, b = fit = cv2.split(cv2.GaussianBlur(self.sharp, (0, 0), BLUR))
+        mean_r, mean_g, mean_b = mean = [_box(channel) for channel in fit]
         # Covariance of the colours as L D Lᵀ: stable in single precision, where a closed inverse is not.
-        r, g, b = cv2.split(self._fit)
-        mean_r, mean_g, mean_b = cv2.split(self._mean)
         noise = np.float32(EPSILON)
         rg = _box(r * g) - mean_r * mean_g
         rb = _box(r * b) - mean_r * mean_b
-        self._d1 = np.maximum(_box(r * r) - mean_r * mean_r, 0) + noise
-        self._l21, self._l31 = rg / self._d1, rb / self._d1
-        self._d2 = np.maximum(_box(g * g) - mean_g * mean_g - self._l21 * rg, 0) + noise
-        gb = _box(g * b) - mean_g * mean_b - self._l31 * rg
-        self._l32 = gb / self._d2
-        self._d3 = np.maximum(_box(b * b) - mean_b * mean_b - self._l31 * rb - self._l32 * gb, 0) + noise
+        d1 = np.maximum(_box(r * r) - mean_r * mean_r, 0) + noise
+        l21, l31 = rg / d1, rb / d1
+        d2 = np.maximum(_box(g * g) - mean_g * mean_g - l21 * rg, 0) + noise
+        gb = _box(g * b) - mean_g * mean_b - l31 * rg
+        l32 = gb / d2
+        d3 = np.maximum(_box(b * b) - mean_b * mean_b - l31 * rb - l32 * gb, 0) + noise
+        self._statistics = np.stack([*fit, *mean, d1, d2, d3, l21, l31, l32])
 
-    def fit(self, matte: np.ndarray) -> np.ndarray:
+    def fit(self, matte: np.ndarray, part: Box) -> np.ndarray:
         """The linear functions of colour that come nearest to a matte, the mean over all windows of each pixel.
 
         Args:
-            matte: (h, w) float32.
+            matte: (h, w) float32, of a part of the photograph.
+            part: where that is. At its edges that are not the photograph's, ``REACH`` pixels are of no use.
 
         Returns:
             (h, w, 4) float32: the factors a of red, green and blue, and b.
         """
+        r, g, b, mean_r, mean_g, mean_b, d1, d2, d3, l21, l31, l32 = self._statistics[part.here]
         mean = _box(matte)
-        y1, y2, y3 = cv2.split(_box(self._fit * matte[..., None]) - self._mean * mean[..., None])
-        y2 -= self._l21 * y1
-        y3 -= self._l31 * y1 + self._l32 * y2
-        a3 = y3 / self._d3
-        a2 = y2 / self._d2 - self._l32 * a3
-        a1 = y1 / self._d1 - self._l21 * a2 - self._l31 * a3
-        mean_r, mean_g, mean_b = cv2.split(self._mean)
-        return _box(cv2.merge([a1, a2, a3, mean - a1 * mean_r - a2 * mean_g - a3 * mean_b]))
+        y1 = _box(r * matte) - mean_r * mean
+        y2 = _box(g * matte) - mean_g * mean - l21 * y1
+        y3 = _box(b * matte) - mean_b * mean - l31 * y1 - l32 * y2
+        a3 = y3 / d3
+        a2 = y2 / d2 - l32 * a3
+        a1 = y1 / d1 - l21 * a2 - l31 * a3
+        return cv2.merge([_box(each) for each in (a1, a2, a3, mean - a1 * mean_r - a2 * mean_g - a3 * mean_b)])
 
 
 def hairiness(matte: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -87,15 +93,20 @@ def hairiness(matte: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         matte: (h, w) float32 in [0, 1], at the size of the network.
 
     Returns:
-        (h, w) float32 in [0, 1], 1 in hair and 0 along smooth outlines; (h, w) float32, 1 in the undecided band and a
-        little round it, else 0.
+        (h, w) float32 in [0, 1], 1 in loose hair and 0 along smooth outlines; (h, w) float32, 1 in the undecided band
+        and a little round it, else 0.
     """
     rim = ellipse(RIM)
     undecided = ((matte > DECIDED) & (matte < 1 - DECIDED)).astype(np.float32)
     band = cv2.dilate(undecided, rim)
-    share = cv2.blur(undecided, (WINDOW, WINDOW), borderType=cv2.BORDER_REFLECT)
-    weight = cv2.dilate(np.clip((share - FROM) / (FULLY - FROM), 0, 1), rim)
-    return np.minimum(cv2.GaussianBlur(weight, (0, 0), SOFT), 1) * band, band
+    weight = cv2.dilate(np.clip((_share(undecided, WINDOW) - FROM) / (FULLY - FROM), 0, 1), rim)
+    weight = np.minimum(cv2.GaussianBlur(weight, (0, 0), SOFT), 1)
+    return weight * np.minimum(LEAST + MORE * _share(undecided, AROUND), 1) * band, band
+
+
+def _share(undecided: np.ndarray, side: int) -> np.ndarray:
+    """The share of undecided pixels in the window round each."""
+    return cv2.blur(undecided, (side, side), borderType=cv2.BORDER_REFLECT)
 
 
 def add_detail(image: np.ndarray, small: np.ndarray, mattes: np.ndarray, out: Sequence[np.ndarray]) -> None:
@@ -123,10 +134,7 @@ def add_detail(image: np.ndarray, small: np.ndarray, mattes: np.ndarray, out: Se
 def _detailed(image: np.ndarray, guide: Guide, matte: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """The matte enlarged to the size of the image (H, W, 3), with its detail: strips of rows, (n, W) float32 each."""
     weight, band = hairiness(matte)
-    target = matte
-    for _ in range(PASSES - 1):
-        target = target + hairiness(target)[0] * (_apply(guide.fit(target), guide.sharp) - target)
-    model = guide.fit(target)
+    model = _model(guide, matte, weight)
     size = (image.shape[0], image.shape[1])
     ratio_y, ratio_x = size[0] / matte.shape[0], size[1] / matte.shape[1]
     strength = cv2.merge([weight, band])
@@ -145,13 +153,28 @@ def _detailed(image: np.ndarray, guide: Guide, matte: np.ndarray) -> Iterator[tu
             places = np.meshgrid((columns + 0.5) / ratio_x - 0.5, (rows + 0.5) / ratio_y - 0.5)
             filtered = _apply(_sample(model, *places), image[strip_rows, strip_columns].astype(np.float32) / 255)
             here, near = cv2.split(_sample(strength, *places))
-            mixed = out[:, strip_columns] + here * (filtered - out[:, strip_columns])
-            out[:, strip_columns] = np.where(near > 0.5, np.clip((mixed - HAZE) / (1 - 2 * HAZE), 0, 1), mixed)
+            plain = out[:, strip_columns]
+            mixed = plain + here * (filtered - plain)
+            cleaned = np.where(near > 0.5, np.clip((mixed - HAZE) / (1 - 2 * HAZE), 0, 1), mixed)
+            out[:, strip_columns] = plain + SHARE * (cleaned - plain)
         yield strip_rows, out
 
 
+def _model(guide: Guide, matte: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The functions of colour after all passes, (h, w, 4), right in and next to where the weight is not 0."""
+    model = np.zeros((*matte.shape, 4), np.float32)
+    part = Box.of(weight > 0).grown(REACH + 1, shape=(matte.shape[0], matte.shape[1]))
+    here = part.rows_and_columns
+    target = matte[here]
+    for number in range(PASSES if weight.any() else 0):
+        if number:
+            target = target + weight[here] * (_apply(model[here], guide.sharp[here]) - target)
+        model[here] = guide.fit(target, part)
+    return model
+
+
 def _box(values: np.ndarray) -> np.ndarray:
-    """The mean over the filter's window, (h, w) or (h, w, C)."""
+    """The mean over the filter's window, (h, w)."""
     side = 2 * RADIUS + 1
     return cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT)
 

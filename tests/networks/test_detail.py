@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from misc.box import Box
 from networks import detail
-from networks.detail import HAZE, Guide, add_detail, hairiness
+from networks.detail import HAZE, SHARE, Guide, add_detail, hairiness
 
 
 def detailed(image: np.ndarray, small: np.ndarray, mattes: np.ndarray) -> np.ndarray:
@@ -71,7 +72,7 @@ def test_smooth_outlines_and_what_is_decided_stay() -> None:
     plain = cv2.resize(matte, (400, 400), interpolation=cv2.INTER_LINEAR)
     (found,) = detailed(image, reduced(image, 200), matte[None])
     assert not hairiness(matte)[0].any()
-    cleared = np.clip((plain - HAZE) / (1 - 2 * HAZE), 0, 1)
+    cleared = plain + SHARE * (np.clip((plain - HAZE) / (1 - 2 * HAZE), 0, 1) - plain)
     assert np.minimum(np.abs(found - plain), np.abs(found - cleared)).max() < 1e-6
     decided = alpha.copy()
     np.testing.assert_array_equal(detailed(image, image, decided[None])[0], decided)
@@ -120,6 +121,16 @@ def test_the_fit_is_that_of_the_equations() -> None:
     a = np.linalg.solve(covariance + detail.EPSILON * np.eye(3), with_matte[..., None])[..., 0]
     b = mean(matte.astype(np.float64)) - (a * centre).sum(axis=-1)
     expected = mean(np.concatenate([a, b[..., None]], axis=-1))
-    found = Guide(image).fit(matte)
+    found = Guide(image).fit(matte, Box(0, 0, 40, 50))
     alpha, wanted = (np.einsum("hwc,hwc->hw", model[..., :3], guide) + model[..., 3] for model in (found, expected))
     np.testing.assert_allclose(alpha, wanted, atol=2e-3)
+
+
+def test_a_part_is_fitted_as_the_whole(head: tuple) -> None:
+    _, _, small, matte = head
+    guide = Guide(small)
+    whole, part = guide.fit(matte, Box(0, 0, 240, 240)), Box(50, 0, 171, 130)
+    found, right = guide.fit(matte[part.rows_and_columns], part), part.inset(detail.REACH, shape=(240, 240))
+    np.testing.assert_allclose(
+        found[right.within(part).rows_and_columns], whole[right.rows_and_columns], rtol=1e-3, atol=1e-3
+    )
