@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-from misc.errors import InputError
+from misc.errors import InputError, say
+
+PATIENCE = 5.0  # seconds without a word
 
 
 def need(*packages: str, wanted_by: str, install: str = "") -> None:
@@ -26,7 +30,8 @@ def need(*packages: str, wanted_by: str, install: str = "") -> None:
         raise InputError(f"{wanted_by} needs {' and '.join(missing)}; install it with `{command}`")
     for package in packages:
         try:
-            importlib.import_module(package)
+            with _notice(_top(package)):
+                importlib.import_module(package)
         except Exception as error:  # a library it is linked to is missing, or another NumPy: it raises whatever comes
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             again = f"pip uninstall -y {_names([package])} && {install}"  # pip leaves alone what is installed
@@ -35,6 +40,19 @@ def need(*packages: str, wanted_by: str, install: str = "") -> None:
                 f"{wanted_by} needs {_top(package)}, which is installed but cannot be imported ({reason}); install it "
                 f"anew with `{command}`"
             ) from error
+
+
+@contextmanager
+def _notice(package: str) -> Iterator[None]:
+    """Say what is going on when it takes long: some packages compile themselves when they are first imported."""
+    line = f"{package} is being imported; it may compile itself, as when first used, for a minute or two"
+    timer = threading.Timer(PATIENCE, say, [line])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _top(package: str) -> str:

@@ -32,6 +32,21 @@ def test_a_package_that_is_broken_is_one_line(fault: str, tmp_path: Path, monkey
     assert "\n" not in str(found.value)
 
 
+def test_one_that_takes_long_to_import_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "slow_to_compile.py").write_text("import time\ntime.sleep(1)\n")
+    (tmp_path / "ready_at_once.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("misc.packages.PATIENCE", 0.2)
+    need("slow_to_compile", wanted_by="--rgba")
+    monkeypatch.setattr("misc.packages.PATIENCE", 60)
+    need("ready_at_once", wanted_by="--rgba")
+    assert capsys.readouterr().err.splitlines() == [
+        "slow_to_compile is being imported; it may compile itself, as when first used, for a minute or two"
+    ]
+
+
 def test_a_broken_package_ends_a_command_before_anything_is_done(tmp_path: Path) -> None:
     (tmp_path / "broken" / "pymatting.py").parent.mkdir()
     (tmp_path / "broken" / "pymatting.py").write_text("raise ImportError('numba needs another NumPy')\n")
