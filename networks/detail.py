@@ -31,11 +31,11 @@ BLUR = 0.8  # standard deviation of the blur of the guide, for the fit only
 PASSES = 5  # each fits the functions to the matte that those of the one before make
 DECIDED = 0.02  # alphas nearer to 0 or 1 than this are decided
 WINDOW = 7  # side of the window in which the share of undecided pixels is taken
-FROM, FULLY = 0.3, 0.6  # of that share: where the filter begins to count, and where it counts as the next line says
-AROUND = 21  # side of a larger window
-LEAST, MORE = 0.4, 1.2  # the filter counts LEAST + MORE · the share of undecided pixels in the larger window, 1 at most
+FROM, FULLY = 0.3, 0.6  # of that share: where the filter begins to count, and where it counts fully
 RIM = 5  # diameter by which that is dilated: where strands end
 SOFT = 2.0  # standard deviation of the blur of the weight
+AROUND = 21  # side of a larger window
+LEAST, MORE = 0.4, 1.2  # the weight is times LEAST + MORE · the share of undecided pixels in that window, 1 at most
 HAZE = 0.05  # alphas that become 0, and 1 from the other end, in and next to the undecided band, before the share
 SHARE = 0.8  # of all this in a matte, the rest is as the network made it
 TILE = 64  # side of the parts that are worked on at full size
@@ -163,10 +163,13 @@ def _detailed(image: np.ndarray, guide: Guide, matte: np.ndarray) -> Iterator[tu
 def _model(guide: Guide, matte: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """The functions of colour after all passes, (h, w, 4), right in and next to where the weight is not 0."""
     model = np.zeros((*matte.shape, 4), np.float32)
-    part = Box.of(weight > 0).grown(REACH + 1, shape=(matte.shape[0], matte.shape[1]))
+    hair = Box.of(weight > 0)
+    if hair.is_empty:
+        return model
+    part = hair.grown(REACH + 1, shape=(matte.shape[0], matte.shape[1]))
     here = part.rows_and_columns
     target = matte[here]
-    for number in range(PASSES if weight.any() else 0):
+    for number in range(PASSES):
         if number:
             target = target + weight[here] * (_apply(model[here], guide.sharp[here]) - target)
         model[here] = guide.fit(target, part)
