@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ def need(*packages: str, wanted_by: str, install: str = "") -> None:
         command = install or f"pip install {_names(missing)}"
         raise InputError(f"{wanted_by} needs {' and '.join(missing)}; install it with `{command}`")
     for package in packages:
+        if package in sys.modules:  # asked for before each cut-out: no thread to wait for nothing
+            continue
         try:
             with _notice(_top(package)):
                 importlib.import_module(package)
