@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from tqdm import tqdm
+
 
 class InputError(ValueError):
     """A file, option or configuration value that cannot be used.
@@ -64,8 +66,8 @@ def shown(value: object, *, most: int = 60) -> str:
 
 
 def say(line: str, *, file: TextIO | None = None) -> None:
-    """Print a line to standard error, or to ``file``, as :func:`printable` has it."""
-    print(printable(line), file=sys.stderr if file is None else file)
+    """Print a line to standard error, or ``file``, as :func:`printable` has it, above a progress bar if any."""
+    tqdm.write(printable(line), file=sys.stderr if file is None else file)
 
 
 def run_script(main: Callable[[], int | None], *, leave: Callable[[int], Any] = sys.exit) -> None:
