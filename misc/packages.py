@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from misc.errors import InputError, say
 
 PATIENCE = 5.0  # seconds without a word
+# What to install beside a package that sets no bound: else a new NumPy may bring an ancient numba that does not build.
+BESIDE = {"pymatting": "'numba>=0.60'"}
 
 
 def need(*packages: str, wanted_by: str, install: str = "") -> None:
@@ -37,7 +39,7 @@ def need(*packages: str, wanted_by: str, install: str = "") -> None:
                 importlib.import_module(package)
         except Exception as error:  # a library it is linked to is missing, or another NumPy: it raises whatever comes
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            again = f"pip uninstall -y {_names([package])} && {install}"  # pip leaves alone what is installed
+            again = f"pip uninstall -y {_top(package)} && {install}"  # pip leaves alone what is installed
             command = again if install else f"pip install --force-reinstall {_names([package])}"
             raise InputError(
                 f"{wanted_by} needs {_top(package)}, which is installed but cannot be imported ({reason}); install it "
@@ -63,5 +65,6 @@ def _top(package: str) -> str:
 
 
 def _names(packages: Iterable[str]) -> str:
-    """As the package index calls them."""
-    return " ".join(_top(package).replace("_", "-") for package in packages)
+    """As the package index calls them, with what has to be named beside them."""
+    tops = list(map(_top, packages))
+    return " ".join([*(top.replace("_", "-") for top in tops), *(BESIDE[top] for top in tops if top in BESIDE)])

@@ -138,8 +138,10 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_written(
 
     with monkeypatch.context() as without:
         without.setattr("importlib.util.find_spec", lambda name: None)
-        refused("--layers needs pymatting and psd_tools; .*`pip install pymatting psd-tools`$", "--layers")
-        refused("--rgba, --crop and --composite needs pymatting; .*`pip install pymatting`$", "--crop")
+        refused(
+            "--layers needs pymatting and psd_tools; .*`pip install pymatting psd-tools 'numba>=0.60'`$", "--layers"
+        )
+        refused("--rgba, --crop and --composite needs pymatting; .*`pip install pymatting 'numba>=0.60'`$", "--crop")
 
     def offline(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no network")

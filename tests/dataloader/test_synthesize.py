@@ -120,7 +120,7 @@ def test_clean_colours_take_the_old_background_out_of_a_soft_edge(tmp_path: Path
 
 def test_clean_colours_without_pymatting_say_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pymatting", None)
-    with pytest.raises(InputError, match="pip install pymatting"):
+    with pytest.raises(InputError, match=r"pip install pymatting 'numba>=0\.60'"):
         load_cutout(find_people([SAMPLE / "people"])[0], clean=True)
 
 
