@@ -60,19 +60,23 @@ def overlapped(
                     return
                 reading.append((item, reader.submit(read, item)))
 
+        def step() -> tuple[Item, Future | InputError | OSError]:
+            """Work on the next item. What was read ends with this frame: it may be large, and writing takes long."""
+            item, future = reading.popleft()
+            try:
+                given = future.result()
+                fill()
+                return item, writer.submit(write, item, work(item, given))
+            except (InputError, OSError) as error:  # without its frames, which hold pictures
+                fill()
+                return item, error.with_traceback(None)
+
         try:
             for pool, count in ((reader, readers), (writer, writers)):
                 _start_threads(pool, count)
             fill()
             while reading:
-                item, future = reading.popleft()
-                try:
-                    given = future.result()
-                    fill()
-                    writing.append((item, writer.submit(write, item, work(item, given))))
-                except (InputError, OSError) as error:  # without its frames, which hold pictures
-                    writing.append((item, error.with_traceback(None)))
-                    fill()
+                writing.append(step())
                 while len(writing) > ahead or (writing and _is_done(writing[0][1])):
                     yield _finish(*writing.popleft())
             while writing:

@@ -6,8 +6,10 @@ import re
 import shutil
 import signal
 import subprocess
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Timer
 
 import cv2
 import numpy as np
@@ -241,6 +243,31 @@ def test_pipeline_keeps_order_and_goes_on_after_a_fault() -> None:
     assert [outcome.item for outcome in outcomes] == list(range(8))
     assert [str(outcome.error) for outcome in outcomes if outcome.error] == ["three"]
     assert sorted(written) == [(i, 11 * i) for i in range(8) if i != 3]
+
+
+def test_pipeline_lets_go_of_what_was_read_before_it_writes() -> None:
+    class Large:
+        """Stands for a photograph."""
+
+    alive: weakref.WeakSet[Large] = weakref.WeakSet()
+    at_writing: list[int] = []
+    done = Event()
+
+    def read(item: int) -> Large:
+        alive.add(large := Large())
+        return large
+
+    def write(item: int, result: int) -> None:
+        done.wait(timeout=1)  # until the last has been worked on, and its frame is gone
+        at_writing.append(len(alive))
+
+    def finish(item: int, given: Large) -> int:
+        if item == 2:
+            Timer(0.2, done.set).start()
+        return item
+
+    assert [outcome.error for outcome in overlapped(range(3), read=read, work=finish, write=write)] == [None] * 3
+    assert at_writing == [0, 0, 0]
 
 
 def test_pipeline_stops_when_nothing_can_be_written() -> None:
