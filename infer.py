@@ -44,8 +44,9 @@ __all__ = ["Predictor"]
 
 SETTINGS_DEFAULT = "default: KEY=VALUE, else the experiment file, else what the checkpoint was made for, else [this]"
 
-# Memory on a CPU, from peaks with photographs of 24 and 108 megapixels and one and two people, without cut-outs.
-BYTES, BYTES_PER_PIXEL, BYTES_PER_PIXEL_AND_PERSON = 0.9e9, 3, 2.5
+# Memory on a CPU, from peaks with photographs of 24 and 108 megapixels and one and two people, without cut-outs. Masks,
+# and mattes that do not take their place, come on top.
+BYTES, BYTES_PER_PIXEL = 0.9e9, 4
 
 
 def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) -> list[str]:
@@ -60,24 +61,27 @@ def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) 
         OSError: the output cannot be written.
     """
     outputs.folder.mkdir(parents=True, exist_ok=True)
+    dtype = FORMATS[outputs.format].dtype
 
     def read(record: InferenceRecord) -> tuple[np.ndarray, np.ndarray]:
-        with one_of_many(record.image, needs=lambda: bytes_needed(size_of(record.image), len(record.masks))):
+        with one_of_many(record.image, needs=lambda: bytes_needed(size_of(record.image), len(record.masks), dtype)):
             return load_record(record, threshold=predictor.guidance_threshold)
 
-    def work(record: InferenceRecord, loaded: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        needs, free = bytes_needed(loaded[0].shape, len(loaded[1])), free_memory(torch.device("cpu"))
+    def work(record: InferenceRecord, loaded: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray | None, np.ndarray]:
+        needs, free = bytes_needed(loaded[0].shape, len(loaded[1]), dtype), free_memory(torch.device("cpu"))
         with one_of_many(record.image, needs=lambda: needs, remedy="make it smaller or lower --max-side"):
             if free is not None and 0.8 * (needs - BYTES) > free:  # native code may crash, or be killed, where it ends
                 raise MemoryError
-            mattes = predictor(*loaded, dtype=FORMATS[outputs.format].dtype, name=record.image)
-            for name, mask, matte in zip(record.mask_names, loaded[1], mattes):
+            image, masks = loaded
+            sizes = [np.count_nonzero(mask) for mask in masks]
+            out = masks.view(np.uint8) if dtype == np.uint8 else None  # mattes take the place of masks
+            mattes = predictor(image, masks, dtype=dtype, out=out, name=record.image)
+            for name, size, matte in zip(record.mask_names, sizes, mattes):
                 if not matte.any():
-                    size = np.count_nonzero(mask)
                     say(f"warning: {record.image}: the matte of mask {name} is empty; the mask has {size} pixels")
-            return loaded[0], mattes
+            return image if outputs.show_people else None, mattes
 
-    def write(record: InferenceRecord, result: tuple[np.ndarray, np.ndarray]) -> None:
+    def write(record: InferenceRecord, result: tuple[np.ndarray | None, np.ndarray]) -> None:
         with one_of_many(record.image):
             outputs.write(record, result)
 
@@ -92,9 +96,11 @@ def run(predictor: Predictor, records: list[InferenceRecord], outputs: Outputs) 
     return [one_line(error) for _, error in failed.values() if error is not None]
 
 
-def bytes_needed(size: Sequence[int], people: int) -> float:
-    """Memory that matting takes on a CPU, estimated from a photograph's height and width in pixels and its people."""
-    return BYTES + size[0] * size[1] * (BYTES_PER_PIXEL + BYTES_PER_PIXEL_AND_PERSON * people)
+def bytes_needed(size: Sequence[int], people: int, dtype: type) -> float:
+    """Memory that matting takes on a CPU, estimated from a photograph's height and width in pixels, the number of
+    people and the type of the levels of their mattes."""
+    mask, matte = 1, 0 if dtype == np.uint8 else np.dtype(dtype).itemsize
+    return BYTES + size[0] * size[1] * (BYTES_PER_PIXEL + (mask + matte) * people)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -119,16 +119,24 @@ class Outputs:
         inputs += [Path(path) for path in others if path is not None and Path(path).is_file()]
         require_apart(inputs, results=(path for record in records for path in self.files(record)))
 
-    def write(self, record: Matted, result: tuple[np.ndarray, np.ndarray]) -> None:
+    @property
+    def show_people(self) -> bool:
+        """Whether more than mattes is written, for which the photograph is needed."""
+        return self.rgba or self.layers or self.background is not None
+
+    def write(self, record: Matted, result: tuple[np.ndarray | None, np.ndarray]) -> None:
         """Write everything for a photograph (H, W, 3) and its mattes (K, H, W), each file whole or not at all.
 
-        Mattes are float32 in [0, 1], or levels of the format's type.
+        The photograph may be ``None`` where it is not needed. Mattes are float32 in [0, 1], or levels of the format's
+        type.
 
         Raises:
             OSError: a file cannot be written.
         """
         image, mattes = result
-        if self.rgba or self.layers or self.background is not None:
+        if self.show_people:
+            if image is None:
+                raise ValueError(f"{record.name}: no photograph to cut people out of")
             self._write_people(record, image, mattes)
         for path, matte in zip(self.mattes(record), mattes):
             write_matte(path, matte, FORMATS[self.format])

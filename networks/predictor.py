@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from misc.box import Box
 from misc.cleaning import drop_far
 from misc.device import free_memory, to_device
 from misc.errors import InputError
@@ -26,6 +27,22 @@ from networks.scale import Crop, at_most_one, own_parts, plan_crops
 
 BYTES_PER_PIXEL = 160  # of the trunk's activations for one instance in float32, estimated from its layers
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints" / "instmatt-s.pth"  # InstMatt-S, see its model card
+
+
+class _Part(NamedTuple):
+    """What the network made of a part of a photograph.
+
+    Attributes:
+        crop: where it is, and whose mattes these are.
+        geometry: its sizes.
+        resized: (h, w, 3) uint8, the part as the network saw it.
+        mattes: (members, h, w) float32.
+    """
+
+    crop: Crop
+    geometry: Geometry
+    resized: np.ndarray
+    mattes: np.ndarray
 
 
 class Predictor:
@@ -90,7 +107,13 @@ class Predictor:
         self.everywhere = False
 
     def __call__(
-        self, image: np.ndarray, masks: np.ndarray, *, dtype: type = np.float32, name: str | Path = "mattes"
+        self,
+        image: np.ndarray,
+        masks: np.ndarray,
+        *,
+        dtype: type = np.float32,
+        out: np.ndarray | None = None,
+        name: str | Path = "mattes",
     ) -> np.ndarray:
         """Mattes of all people of one photograph.
 
@@ -99,6 +122,8 @@ class Predictor:
             masks: (K, H, W), K ≥ 1, bool or uint8 in 0..255; one rough mask per person, all people of interest at
                 once, because the network tells each from the others.
             dtype: float32, or uint8 or uint16 for levels from 0 to the largest, which take less memory.
+            out: (K, H, W) of such a type, which the mattes are written into and which then takes the place of
+                ``dtype``; it may be the memory of the masks, which are lost then: large photographs take less.
             name: of the photograph, for the message about values that are not finite, which no level stands for.
 
         Returns:
@@ -112,49 +137,57 @@ class Predictor:
         binary = check_input(image, masks, threshold=self.guidance_threshold)
         if settings.untangle_masks:
             binary = untangle(binary)
-        # Each matte is written where it is returned: at the size of the photograph there is no second one.
-        mattes: np.ndarray = np.zeros(binary.shape, dtype)
-        if settings.scale == "person":
-            for crop in plan_crops(binary, max_side=settings.max_side):
-                self._crop(image, binary, crop, mattes, name)
+        if out is not None and out.shape != binary.shape:
+            raise InputError(f"out: found shape {out.shape}, expected that of the masks, {binary.shape}")
+        parts = [
+            self._part(image[crop.part.rows_and_columns], binary, crop, geometry)
+            for crop, geometry in self._plan(binary)
+        ]
+        drops = settings.drop_far and settings.scale == "photograph"  # else it is done at the size of the network
+        # Masks are read no more, unless pieces are dropped. Each matte is written where it is returned, once in memory.
+        if out is None:
+            out = np.zeros(binary.shape, dtype)
         else:
-            geometry = Geometry.plan(*image.shape[:2], max_side=settings.max_side)
-            self._part(image, list(binary), geometry, list(mattes), name)
-            for matte, mask in zip(mattes, binary) if settings.drop_far else ():
-                matte[...] = drop_far(matte, mask)
+            binary = binary.copy() if drops else binary
+            out[...] = 0
+        for part in parts:
+            if out.dtype != np.float32:
+                require_finite(part.mattes, path=name)
+            places = [out[number][part.crop.part.rows_and_columns] for number in part.crop.members]
+            if settings.detail:
+                add_detail(image[part.crop.part.rows_and_columns], part.resized, part.mattes, places)
+            else:
+                part.geometry.inverse(part.mattes, places)
+        for matte, mask in zip(out, binary) if drops else ():
+            matte[...] = drop_far(matte, mask)
         if settings.detail or settings.scale == "person":
-            at_most_one(mattes)
-        return mattes
+            at_most_one(out)
+        return out
 
-    def _crop(self, image: np.ndarray, masks: np.ndarray, crop: Crop, mattes: np.ndarray, name: str | Path) -> None:
-        """Write the mattes of the members of a crop into those of the photograph, (K, H, W)."""
-        part = crop.part.rows_and_columns
-        others = [number for number in range(len(masks)) if number not in crop.members and masks[number][part].any()]
-        here = [masks[number][part] for number in (*crop.members, *others)]
-        geometry = Geometry.to_size((crop.part.height, crop.part.width), crop.size)
-        self._part(image[part], here, geometry, [mattes[number][part] for number in crop.members], name)
+    def _plan(self, masks: np.ndarray) -> list[tuple[Crop, Geometry]]:
+        """The parts of a photograph that are seen at one scale each, and their sizes."""
+        max_side = self.settings.max_side
+        if self.settings.scale == "person":
+            crops = plan_crops(masks, max_side=max_side)
+            return [(crop, Geometry.to_size((crop.part.height, crop.part.width), crop.size)) for crop in crops]
+        geometry = Geometry.plan(*masks.shape[1:], max_side=max_side)
+        whole = Crop(tuple(range(len(masks))), Box(0, 0, *geometry.original), geometry.resized)
+        return [(whole, geometry)]
 
-    def _part(
-        self,
-        image: np.ndarray,
-        masks: Sequence[np.ndarray],
-        geometry: Geometry,
-        out: Sequence[np.ndarray],
-        name: str | Path,
-    ) -> None:
-        """Write the mattes of the first people of a photograph or a part of it, at its size; the others guide them.
+    def _part(self, image: np.ndarray, masks: np.ndarray, crop: Crop, geometry: Geometry) -> _Part:
+        """Mattes of the members of a crop, which the others in it guide, at its size in the network.
 
         Args:
-            image: (h, w, 3) uint8.
-            masks: (h, w) uint8 each, 0 or 1.
-            geometry: of the part.
-            out: (h, w) each, one for each of the people who are matted, see ``misc.images.put``.
-            name: of the photograph.
+            image: (h, w, 3) uint8, the crop.
+            masks: (K, H, W) uint8, 0 or 1, of the photograph.
+            crop: where it is, and who is matted.
+            geometry: of the crop.
         """
-        settings, count = self.settings, len(out)
+        settings, here, count = self.settings, crop.part.rows_and_columns, len(crop.members)
+        others = [number for number in range(len(masks)) if number not in crop.members and masks[number][here].any()]
         resized = geometry.resize(image)
         pixels = normalise(to_device(geometry.pad(resized), self.device).permute(2, 0, 1).float() / 255)
-        small = np.stack([geometry.resize_mask(mask) for mask in masks])
+        small = np.stack([geometry.resize_mask(masks[number][here]) for number in (*crop.members, *others)])
         padded = np.stack([geometry.pad(mask) for mask in small])
         # Tri-masks are small integers: as int8 they take a quarter of the memory and of the way to a GPU.
         guidance = to_device(tri_masks(padded).astype(np.int8)[:count], self.device)
@@ -162,14 +195,9 @@ class Predictor:
         if settings.flip:
             result = (result + self._matte(pixels.flip(-1), guidance.flip(-1)).flip(-1)) / 2
         mattes = geometry.unpad(result.float().cpu().numpy())
-        if out[0].dtype != np.float32:
-            require_finite(mattes, path=name)
         if settings.drop_far and settings.scale == "person":  # the same pieces as at full size, in less time
             mattes = np.stack([drop_far(*pair) for pair in zip(mattes, small)])
-        if settings.detail:
-            add_detail(image, resized, mattes, out)
-        else:
-            geometry.inverse(mattes, out)
+        return _Part(crop, geometry, resized, mattes)
 
     def _matte(self, image: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
         """(K, H, W) mattes of the padded size."""

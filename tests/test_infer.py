@@ -93,6 +93,21 @@ def test_levels_are_the_mattes_within_one(small_checkpoint: Path, settings: dict
         assert np.abs(levels - mattes.astype(np.float64) * most).max() <= 1
 
 
+@pytest.mark.parametrize(
+    "settings", [{"scale": "person", "detail": True}, {"drop_far": True, "max_side": 96}, {"detail": True}]
+)
+def test_mattes_may_take_the_place_of_the_masks(small_checkpoint: Path, settings: dict) -> None:
+    image = photograph(200, 900)
+    masks = boxes(200, 900, (20, 190, 40, 210), (30, 200, 200, 400), (90, 110, 780, 850)).astype(bool)
+    predictor = Predictor(small_checkpoint, device="cpu", **settings)
+    expected = predictor(image, masks, dtype=np.uint8)
+    found = predictor(image, masks, out=masks.view(np.uint8))
+    assert np.shares_memory(found, masks)
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(InputError, match=r"out: found shape \(1, 200, 900\), expected that of the masks, \(3, 200"):
+        predictor(image, np.ones((3, 200, 900), bool), out=np.zeros((1, 200, 900), np.uint8))
+
+
 def test_levels_of_what_is_not_finite_are_refused(small_checkpoint: Path) -> None:
     predictor = Predictor(small_checkpoint, device="cpu", refine_iterations=0)
     for parameter in predictor.network.decoder.parameters():

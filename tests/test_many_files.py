@@ -191,7 +191,9 @@ class Forgetful:
     def __init__(self, error: Exception) -> None:
         self.error, self.calls = error, 0
 
-    def __call__(self, image: np.ndarray, masks: np.ndarray, *, dtype: type, name: Path) -> np.ndarray:
+    def __call__(
+        self, image: np.ndarray, masks: np.ndarray, *, dtype: type, out: np.ndarray | None, name: Path
+    ) -> np.ndarray:
         self.calls += 1
         if image.shape[0] > 90 or self.calls == 3:
             raise self.error
