@@ -11,17 +11,19 @@ import numpy as np
 
 from misc.device import select_device
 from misc.errors import InputError
-from misc.packages import need
-from misc.segmenters import Detections, Detector, Detectron2Detector, OnnxDetector, TorchvisionDetector
+from misc.segmenters import (
+    INSTALL_DETECTRON2,
+    Detections,
+    Detector,
+    Detectron2Detector,
+    OnnxDetector,
+    TorchvisionDetector,
+)
 
 __all__ = ["BACKENDS", "Detections", "Detector", "PeopleFinder", "build_detector", "select"]
 
 BACKENDS = ("auto", "detectron2", "torchvision")
 MIN_SCORE, MIN_AREA = 0.7, 0.02
-INSTALL_DETECTRON2 = (
-    "pip install 'setuptools<81' && "
-    'pip install --no-build-isolation "git+https://github.com/facebookresearch/detectron2.git"'
-)
 
 
 class PeopleFinder:
@@ -141,8 +143,6 @@ def build_detector(
     if backend == "torchvision" and (config_file or options):
         remedy = "--backend detectron2" if has_detectron2 else f"that is not installed: {INSTALL_DETECTRON2}"
         raise InputError(f"--config-file, --opts: meant for detectron2; leave them out to use torchvision, or {remedy}")
-    if backend == "detectron2":  # its compiled part is imported by what uses it only
-        need("detectron2.engine", wanted_by="this detector (torchvision is another)", install=INSTALL_DETECTRON2)
     for file in (weights, dict(zip(options[::2], options[1::2])).get("MODEL.WEIGHTS")):
         if file is not None and "://" not in str(file) and not Path(file).is_file():
             raise FileNotFoundError(f"{file}: no such file; expected weights of {backend}")

@@ -18,6 +18,10 @@ from misc.packages import need
 from misc.torch_file import read_torch_file
 
 DETECTRON2_CONFIG = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
+INSTALL_DETECTRON2 = (
+    "pip install 'setuptools<81' && "
+    'pip install --no-build-isolation "git+https://github.com/facebookresearch/detectron2.git"'
+)
 LONGEST_SIDE = 1333  # Mask R-CNN looks at no more; larger photographs would only cost memory
 NAME_IT = "name it with --weights of image_demo or --detector-weights of infer.py; or give masks with --mask-dir"
 
@@ -118,6 +122,8 @@ class Detectron2Detector:
     def __init__(
         self, config_file: str | None, weights: str | Path | None, device: str, min_score: float, options: Sequence[str]
     ) -> None:
+        # Its compiled part is imported by what uses it only.
+        need("detectron2.engine", wanted_by="this detector (torchvision is another)", install=INSTALL_DETECTRON2)
         from detectron2 import model_zoo
         from detectron2.config import get_cfg
         from detectron2.data import MetadataCatalog
