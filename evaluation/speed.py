@@ -41,7 +41,7 @@ from evaluation.costly import costly_network, scene
 from evaluation.timing import INFER, TITLE, VARIANTS, Case, build, line, measure, steps, with_what_they_need
 from misc.device import keep_freed_memory, select_device
 from misc.device import peak_memory as used
-from misc.errors import InputError, run_script
+from misc.errors import InputError, run_script, say
 from misc.files import write_text
 from networks import InstMatt
 from networks.checkpoint import network_from_checkpoint, to_published, write_checkpoint
@@ -117,8 +117,7 @@ def run(network: InstMatt, options: argparse.Namespace) -> list[dict[str, Any]]:
                     bar.update()
                     continue
                 rows.append(row)
-                bar.clear()
-                print(line(row), flush=True)
+                say(line(row), file=sys.stdout)
     return rows
 
 

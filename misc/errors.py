@@ -66,8 +66,10 @@ def shown(value: object, *, most: int = 60) -> str:
 
 
 def say(line: str, *, file: TextIO | None = None) -> None:
-    """Print a line to standard error, or ``file``, as :func:`printable` has it, above a progress bar if any."""
-    tqdm.write(printable(line), file=sys.stderr if file is None else file)
+    """Print a line at once to standard error, or ``file``, as :func:`printable` has it, above a progress bar if any."""
+    stream = sys.stderr if file is None else file
+    tqdm.write(printable(line), file=stream)
+    stream.flush()
 
 
 def run_script(main: Callable[[], int | None], *, leave: Callable[[int], Any] = sys.exit) -> None:
