@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from misc.errors import InputError
 from misc.images import write_image
-from misc.packages import need
+from misc.packages import BESIDE, need
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,6 +22,19 @@ def test_all_that_are_missing_are_named_as_the_index_calls_them() -> None:
     words = r"^--layers needs no_such_one and nor_this; .*`pip install no-such-one nor-this`$"
     with pytest.raises(InputError, match=words):
         need("numpy", "no_such_one", "nor_this", wanted_by="--layers")
+
+
+@pytest.mark.parametrize("package", BESIDE)
+def test_what_is_installed_beside_a_package_is_so_in_every_command(package: str) -> None:
+    beside = BESIDE[package]
+    files = [path for path in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")] if path.parent.name != "checkpoints"]
+    commands = [
+        found for path in files for found in re.findall(r"pip install [^`\n]*", path.read_text()) if package in found
+    ]
+    assert commands and all(beside in found for found in commands)
+    for name in ("requirements-dev.txt", "requirements-app.txt"):
+        lines = [line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
+        assert any(line.startswith(package) for line in lines) and beside.strip("'") in lines
 
 
 @pytest.mark.parametrize("fault", ["ImportError('no libgomp.so.1\\nsecond line')", "OSError()"])
