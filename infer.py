@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from misc.outputs import Outputs, require_apart
 from misc.overlap import overlapped
 from misc.packages import need
 from misc.people import is_searched, search
-from misc.photographs import InferenceRecord, list_photographs, load_record, pair_inference
+from misc.photographs import InferenceRecord, list_photographs, load_record, pair_masks
 from misc.pictures import PHOTOGRAPHS
 from networks.backends import BACKENDS, device_and_dtype
 from networks.checkpoint import WIDTH_KEY
@@ -190,11 +190,6 @@ def parse_shard(text: str) -> slice:
     return slice(int(numbers[1]) - 1, None, int(numbers[2]))
 
 
-def own_photographs(options: argparse.Namespace) -> list[Path]:
-    """The photographs that a command line asks for, in the order of the list."""
-    return list(list_photographs(options.image_dir, image_ext=options.image_ext).values())[options.shard]
-
-
 def build_outputs(options: argparse.Namespace) -> Outputs:
     """Where a command line wants its results.
 
@@ -240,44 +235,51 @@ def build_predictor(options: argparse.Namespace) -> Predictor:
     )
 
 
-def pair(options: argparse.Namespace, outputs: Outputs) -> tuple[list[InferenceRecord], list[str]]:
-    """Photographs with their masks, given or found, and the names of those without any.
+def pair(
+    options: argparse.Namespace, outputs: Outputs, photographs: Mapping[str, Path]
+) -> tuple[list[InferenceRecord], list[str]]:
+    """The shard's photographs with their masks, given or found, and the names of those without any.
+
+    Args:
+        options: of the command line.
+        outputs: where results go.
+        photographs: all of the list, by name.
 
     Raises:
         FileNotFoundError: no such file or folder.
         InputError: nothing to pair, or a result would take the place of a file that is read.
     """
     searched = options.mask_dir is None
-    records, without_masks = pair_inference(
-        options.image_dir,
+    records, without_masks = pair_masks(
+        photographs,
         outputs.masks if searched else options.mask_dir,
-        image_ext=options.image_ext,
+        of=options.image_dir,
         mask_ext="png" if searched else options.mask_ext,
         may_be_none=searched,
     )
     outputs.require_apart(
         records, options.image_dir, options.mask_dir, options.composite, options.checkpoint, options.config
     )
-    own = {path.stem for path in own_photographs(options)}
+    own = {path.stem for path in list(photographs.values())[options.shard]}
     return [record for record in records if record.name in own], [name for name in without_masks if name in own]
 
 
-def search_people(options: argparse.Namespace, folder: Path) -> list[str]:
+def search_people(options: argparse.Namespace, photographs: Sequence[Path], folder: Path) -> list[str]:
     """Find the people in every photograph that has no folder of masks yet; processes share the work.
 
     Args:
         options: of the command line.
+        photographs: of the shard.
         folder: of the masks. What is there is kept: found earlier, edited, or empty because nobody was found.
 
     Returns:
         One line for every photograph of this process that failed.
 
     Raises:
-        FileNotFoundError: no such file or folder.
-        InputError: no photographs, or a detector that cannot be used.
+        FileNotFoundError: no such weights.
+        InputError: a detector that cannot be used.
         OSError: the masks cannot be written.
     """
-    photographs = own_photographs(options)
     require_apart(photographs, folders=[folder / path.stem for path in photographs])
     todo = distributed.own_share_of_rest(photographs, lambda path: is_searched(folder, path))
     failures: list[str] = []
@@ -299,12 +301,14 @@ def main(arguments: list[str] | None = None) -> int:
     outputs = build_outputs(options)
     device, _ = device_and_dtype(options.backend, options.device, options.precision)
     searched = options.mask_dir is None
-    work = None if searched else pair(options, outputs)
+    photographs = list_photographs(options.image_dir, image_ext=options.image_ext)
+    work = None if searched else pair(options, outputs, photographs)
     options.device = distributed.start(device)
     keep_freed_memory(options.device)
     with distributed.lost_processes():
-        unsearched = search_people(options, outputs.masks) if searched else []
-        records, without_masks = work or pair(options, outputs)
+        own = list(photographs.values())[options.shard]
+        unsearched = search_people(options, own, outputs.masks) if searched else []
+        records, without_masks = work or pair(options, outputs, photographs)
         todo = distributed.own_share_of_rest(records, lambda record: options.resume and outputs.are_there(record))
         unmatted = run(build_predictor(options), todo, outputs) if todo else []
         parts = distributed.gather_objects((unsearched, unmatted, len(todo)))

@@ -72,17 +72,38 @@ def pair_inference(
         FileNotFoundError: a source, or a file that a filelist names, does not exist.
         InputError: two photographs of one name, a listed mask whose photograph is not listed, or nothing to do.
     """
-    images, mask_source = list_photographs(image_source, image_ext=image_ext), Path(mask_source)
+    images = list_photographs(image_source, image_ext=image_ext)
+    return pair_masks(images, mask_source, of=image_source, mask_ext=mask_ext, may_be_none=may_be_none)
+
+
+def pair_masks(
+    images: Mapping[str, Path],
+    mask_source: str | Path,
+    *,
+    of: str | Path,
+    mask_ext: str = ".png",
+    may_be_none: bool = False,
+) -> tuple[list[InferenceRecord], list[str]]:
+    """Join photographs that have been listed and their masks, see :func:`pair_inference`.
+
+    Args:
+        images: photographs by name, as :func:`list_photographs` gives them.
+        mask_source: as above.
+        of: where the photographs are from, for messages.
+        mask_ext: as above.
+        may_be_none: as above.
+    """
+    mask_source = Path(mask_source)
     own: dict[str, dict[str, Path]] = {}
     shared: dict[str, SharedMasks] = {}
     if mask_source.suffix.lower() == ".json" and not mask_source.is_dir():
         shared = coco_masks(mask_source, images)
     elif mask_source.is_file() and _is_picture_or_array(mask_source):
         if len(images) > 1:
-            raise InputError(f"{mask_source}: masks of one photograph, and {image_source} has {len(images)}; name one")
+            raise InputError(f"{mask_source}: masks of one photograph, and {of} has {len(images)}; name one")
         shared = {name: shared_masks(mask_source) for name in images}
     else:
-        own, files = _mask_files(mask_source, mask_ext, images, of=image_source)
+        own, files = _mask_files(mask_source, mask_ext, images, of=of)
         shared = {name: shared_masks(path) for name, path in files.items() if name not in own}
     records = []
     for name, path in images.items():
@@ -95,7 +116,7 @@ def pair_inference(
         example, ending = next(iter(images)), endings(mask_ext)[0]
         count = sum(map(len, own.values()))
         raise InputError(
-            f"{mask_source}: {count} masks, none for the {len(images)} photographs of {image_source}; expected "
+            f"{mask_source}: {count} masks, none for the {len(images)} photographs of {of}; expected "
             f"…/{example}/NN{ending}, …/{example}{ending} and the like, or COCO annotations of {example}"
         )
     there = {record.name for record in records}
