@@ -140,6 +140,11 @@ class Data:
     match_sharpness: bool = key(False, "compose: blur the background as much as enlarging has blurred people")
     shadow: float = share(0.0, "compose: greatest darkness of the shadows people cast on the background")
     crops_per_scene: int = key(1, "successive steps that show the same scenes in other crops, loaded once", least=1)
+    scenes_in_turn: int = key(
+        1,
+        "steps with scenes of their own that take turns; a multiple of data.workers: each process loads its own",
+        least=1,
+    )
     workers: int = key(4, "loader processes per rank; 0 loads in the training process", least=0, most=512)
     crop_size: int = key(640, "training crop, pixels, a multiple of 32", least=64, most=8192, multiple=32)
     augmentation: bool = key(True, "affine, mask perturbation, CutMask; false leaves crop and trimap only")

@@ -117,8 +117,11 @@ def build_trainer(config: Config, *, stage: int, device: torch.device) -> Traine
         require_compiler(device)
     if train.num_threads:
         torch.set_num_threads(train.num_threads)
-    crops = config.data.crops_per_scene
-    keep_scenes = config.model.batch_size * train.accumulate if crops > 1 else 0
+    crops, turns, workers = config.data.crops_per_scene, config.data.scenes_in_turn, config.data.workers
+    batches = turns * train.accumulate  # with scenes of their own
+    shared = workers > 1 and batches % workers > 0  # by loader processes
+    of_one_process = batches if shared else batches // max(1, workers)
+    keep_scenes = config.model.batch_size * of_one_process if crops > 1 else 0
     dataset = build_train_dataset(config.data, select=STAGES[stage].select, seed=train.seed, keep_scenes=keep_scenes)
     records = build_validation_records(config.data)
     records = records[: train.val_images] if train.val_images else records
@@ -130,6 +133,11 @@ def build_trainer(config: Config, *, stage: int, device: torch.device) -> Traine
         logger.warning(
             f"{folder}: was trained by {state.processes} processes, now by {distributed.world_size()}: a step sees "
             f"{distributed.world_size()}/{state.processes} of the samples that it saw, and others than it would have"
+        )
+    if crops > 1 and shared:
+        logger.warning(
+            f"data.scenes_in_turn: found {turns}: several of the {workers} loader processes (data.workers) make each "
+            f"scene; set it to {workers}"
         )
     if train.val_step and distributed.is_main():
         check_records(records, report=logger.warning)
@@ -155,7 +163,8 @@ def build_trainer(config: Config, *, stage: int, device: torch.device) -> Traine
             sampler,
             seed=train.seed,
             crops=crops,
-            workers=config.data.workers,
+            turns=turns,
+            workers=workers,
             pin_memory=device.type == "cuda",
         ),
         validate=(lambda stop: validate(predictor, records, report=logger.warning, stop=stop)) if records else None,

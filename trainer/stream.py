@@ -31,20 +31,27 @@ class SampleStream(Dataset[Sample]):
     Args:
         dataset: the training set.
         seed: of the order.
-        crops: successive joined batches that show the same scenes, each in crops of its own: a scene is read or
-            composed once and kept for them.
+        crops: joined batches that show the same scenes, each in crops of its own: a scene is read or composed once and
+            kept for them.
+        turns: joined batches with scenes of their own that take turns; of 1 the crops of the same scenes follow each
+            other. Batches go round the loader processes, so of a multiple of their number each has scenes of its own.
         joined_batch: samples per step, of all processes and micro-batches together.
     """
 
-    def __init__(self, dataset: MattingDataset, *, seed: int, crops: int = 1, joined_batch: int = 1) -> None:
+    def __init__(
+        self, dataset: MattingDataset, *, seed: int, crops: int = 1, turns: int = 1, joined_batch: int = 1
+    ) -> None:
         self.dataset = dataset
         self.seed = seed
         self.crops = crops
+        self.turns = turns
         self.joined_batch = joined_batch
 
     def __getitem__(self, position: int) -> Sample:
         step, place = divmod(position, self.joined_batch)
-        turn, crop = divmod(step, self.crops)
+        block, rest = divmod(step, self.crops * self.turns)
+        crop, turn = divmod(rest, self.turns)
+        turn += block * self.turns
         epoch, offset = divmod(turn * self.joined_batch + place, len(self.dataset))
         order = _permutation(self.seed, epoch, len(self.dataset))
         return self.dataset.sample(int(order[offset]), epoch=epoch, crop=crop)
@@ -106,7 +113,14 @@ def _leave_signals_to_the_trainer(ending: Any, worker: int) -> None:
 
 
 def training_batches(
-    dataset: MattingDataset, sampler: StepSampler, *, seed: int, crops: int, workers: int, pin_memory: bool
+    dataset: MattingDataset,
+    sampler: StepSampler,
+    *,
+    seed: int,
+    crops: int,
+    turns: int = 1,
+    workers: int,
+    pin_memory: bool,
 ) -> Iterator[MattingBatch]:
     """The micro-batches of ``sampler``, from its first step to its last, loaded ahead by ``workers`` processes.
 
@@ -120,7 +134,7 @@ def training_batches(
     ending = multiprocessing.RawValue("b", 0)  # without a lock, which no signal handler may wait for
     atexit.register(setattr, ending, "value", 1)  # runs before the leave-taking, which was registered earlier
     loader = DataLoader(
-        SampleStream(dataset, seed=seed, crops=crops, joined_batch=sampler.joined_batch),
+        SampleStream(dataset, seed=seed, crops=crops, turns=turns, joined_batch=sampler.joined_batch),
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,

@@ -98,6 +98,23 @@ def test_scenes_that_are_kept_give_the_same_samples_and_are_loaded_once(make_dat
     assert not same(ours[0], ours[2])  # but other crops of them
 
 
+def test_loader_processes_that_take_turns_each_load_scenes_of_their_own_once(make_data):
+    data = make_data([2, 2, 2, 2, 2, 2])
+    loaded, samples = [], {}
+    for process in range(3):  # steps go round three of them
+        dataset = build_train_dataset(data, select=select_subset, seed=3, keep_scenes=1)
+        load = dataset.scenes.scene
+        dataset.scenes.scene = lambda index, *, epoch, load=load: loaded.append(index) or load(index, epoch=epoch)
+        stream = SampleStream(dataset, seed=3, crops=2, turns=3)
+        samples |= {step: stream[step] for step in range(process, 12, 3)}
+    assert sorted(loaded) == [0, 1, 2, 3, 4, 5]
+    names = [samples[step].name for step in range(12)]
+    assert names[:3] == names[3:6] and names[6:9] == names[9:] and len({*names}) == 6
+    one_after_the_other = SampleStream(dataset, seed=3, crops=2)
+    expected = [one_after_the_other[step] for step in (0, 2, 4, 1, 3, 5)]
+    assert all(same(samples[step], sample) for step, sample in enumerate(expected))
+
+
 def test_without_augmentation_masks_are_the_detectors_and_the_image_is_untouched(make_data):
     dataset = build_train_dataset(make_data([2], augmentation=False, crop_size=96), select=select_each, seed=0)
     sample = dataset[0]
