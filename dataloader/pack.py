@@ -222,6 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     shares = ", ".join(f"{counts[kind]} of {there[kind]} {kind}" for kind in there)
     say(f"{options.output}: {shares}, {total / 1e6:.1f} MB", file=sys.stdout)
+    keys["photos"] = [folder for folder in keys["photos"] if (options.output / folder / "photo").is_dir()]
     for name, folders in keys.items():
         if folders:
             say(f"data.{name}={json.dumps([str(options.output / folder) for folder in folders])}", file=sys.stdout)

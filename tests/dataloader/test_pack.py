@@ -91,6 +91,18 @@ def test_of_too_much_the_same_share_of_each_kind_is_taken_within_the_bound(
         pack.main(arguments(data, tmp_path / "none", 0.01))
 
 
+def test_photographs_are_named_where_one_was_taken(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = set()
+    for seed in range(6):
+        output = tmp_path / str(seed)
+        assert pack.main([*arguments(data, output, 0.2), "--seed", str(seed)]) == 0
+        named.add((output / "people-0" / "photo").is_dir())
+        assert ("data.photos" in capsys.readouterr().out) == (output / "people-0" / "photo").is_dir()
+    assert named == {True, False}
+
+
 def test_an_interrupted_run_goes_on_and_others_are_refused(data: Path, packed: Path, tmp_path: Path) -> None:
     output = tmp_path / "pack"
     shutil.copytree(packed, output)
