@@ -29,13 +29,13 @@ BYTES_PER_PIXEL = 160  # of the trunk's activations for one instance in float32,
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints" / "instmatt-s.pth"  # InstMatt-S, see its model card
 
 
-class _Part(NamedTuple):
-    """What the network made of a part of a photograph.
+class _Seen(NamedTuple):
+    """What the network made of a crop.
 
     Attributes:
         crop: where it is, and whose mattes these are.
         geometry: its sizes.
-        resized: (h, w, 3) uint8, the part as the network saw it.
+        resized: (h, w, 3) uint8, the crop as the network saw it.
         mattes: (members, h, w) float32.
     """
 
@@ -139,10 +139,7 @@ class Predictor:
             binary = untangle(binary)
         if out is not None and out.shape != binary.shape:
             raise InputError(f"out: found shape {out.shape}, expected that of the masks, {binary.shape}")
-        parts = [
-            self._part(image[crop.part.rows_and_columns], binary, crop, geometry)
-            for crop, geometry in self._plan(binary)
-        ]
+        seen = [self._see(image, binary, crop, geometry) for crop, geometry in self._plan(binary)]
         drops = settings.drop_far and settings.scale == "photograph"  # else it is done at the size of the network
         # Masks are read no more, unless pieces are dropped. Each matte is written where it is returned, once in memory.
         if out is None:
@@ -150,14 +147,15 @@ class Predictor:
         else:
             binary = binary.copy() if drops else binary
             out[...] = 0
-        for part in parts:
+        for crop, geometry, resized, mattes in seen:
             if out.dtype != np.float32:
-                require_finite(part.mattes, path=name)
-            places = [out[number][part.crop.part.rows_and_columns] for number in part.crop.members]
+                require_finite(mattes, path=name)
+            here = crop.part.rows_and_columns
+            places = [out[number][here] for number in crop.members]
             if settings.detail:
-                add_detail(image[part.crop.part.rows_and_columns], part.resized, part.mattes, places)
+                add_detail(image[here], resized, mattes, places)
             else:
-                part.geometry.inverse(part.mattes, places)
+                geometry.inverse(mattes, places)
         for matte, mask in zip(out, binary) if drops else ():
             matte[...] = drop_far(matte, mask)
         if settings.detail or settings.scale == "person":
@@ -174,18 +172,18 @@ class Predictor:
         whole = Crop(tuple(range(len(masks))), Box(0, 0, *geometry.original), geometry.resized)
         return [(whole, geometry)]
 
-    def _part(self, image: np.ndarray, masks: np.ndarray, crop: Crop, geometry: Geometry) -> _Part:
+    def _see(self, image: np.ndarray, masks: np.ndarray, crop: Crop, geometry: Geometry) -> _Seen:
         """Mattes of the members of a crop, which the others in it guide, at its size in the network.
 
         Args:
-            image: (h, w, 3) uint8, the crop.
-            masks: (K, H, W) uint8, 0 or 1, of the photograph.
+            image: (H, W, 3) uint8, the photograph.
+            masks: (K, H, W) uint8, 0 or 1, its own.
             crop: where it is, and who is matted.
             geometry: of the crop.
         """
         settings, here, count = self.settings, crop.part.rows_and_columns, len(crop.members)
         others = [number for number in range(len(masks)) if number not in crop.members and masks[number][here].any()]
-        resized = geometry.resize(image)
+        resized = geometry.resize(image[here])
         pixels = normalise(to_device(geometry.pad(resized), self.device).permute(2, 0, 1).float() / 255)
         small = np.stack([geometry.resize_mask(masks[number][here]) for number in (*crop.members, *others)])
         padded = np.stack([geometry.pad(mask) for mask in small])
@@ -197,7 +195,7 @@ class Predictor:
         mattes = geometry.unpad(result.float().cpu().numpy())
         if settings.drop_far and settings.scale == "person":  # the same pieces as at full size, in less time
             mattes = np.stack([drop_far(*pair) for pair in zip(mattes, small)])
-        return _Part(crop, geometry, resized, mattes)
+        return _Seen(crop, geometry, resized, mattes)
 
     def _matte(self, image: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
         """(K, H, W) mattes of the padded size."""
