@@ -236,7 +236,7 @@ def build_predictor(options: argparse.Namespace) -> Predictor:
 
 
 def pair(
-    options: argparse.Namespace, outputs: Outputs, photographs: Mapping[str, Path]
+    options: argparse.Namespace, outputs: Outputs, photographs: Mapping[str, Path], shard: Sequence[Path]
 ) -> tuple[list[InferenceRecord], list[str]]:
     """The shard's photographs with their masks, given or found, and the names of those without any.
 
@@ -244,6 +244,7 @@ def pair(
         options: of the command line.
         outputs: where results go.
         photographs: all of the list, by name.
+        shard: those of them that are wanted.
 
     Raises:
         FileNotFoundError: no such file or folder.
@@ -260,7 +261,7 @@ def pair(
     outputs.require_apart(
         records, options.image_dir, options.mask_dir, options.composite, options.checkpoint, options.config
     )
-    own = {path.stem for path in list(photographs.values())[options.shard]}
+    own = {path.stem for path in shard}
     return [record for record in records if record.name in own], [name for name in without_masks if name in own]
 
 
@@ -302,13 +303,13 @@ def main(arguments: list[str] | None = None) -> int:
     device, _ = device_and_dtype(options.backend, options.device, options.precision)
     searched = options.mask_dir is None
     photographs = list_photographs(options.image_dir, image_ext=options.image_ext)
-    work = None if searched else pair(options, outputs, photographs)
+    shard = list(photographs.values())[options.shard]
+    work = None if searched else pair(options, outputs, photographs, shard)
     options.device = distributed.start(device)
     keep_freed_memory(options.device)
     with distributed.lost_processes():
-        own = list(photographs.values())[options.shard]
-        unsearched = search_people(options, own, outputs.masks) if searched else []
-        records, without_masks = work or pair(options, outputs, photographs)
+        unsearched = search_people(options, shard, outputs.masks) if searched else []
+        records, without_masks = work or pair(options, outputs, photographs, shard)
         todo = distributed.own_share_of_rest(records, lambda record: options.resume and outputs.are_there(record))
         unmatted = run(build_predictor(options), todo, outputs) if todo else []
         parts = distributed.gather_objects((unsearched, unmatted, len(todo)))
