@@ -30,7 +30,8 @@ from tqdm import tqdm
 from dataloader.compose.sources import find_backgrounds, find_people, find_photographs
 from misc.errors import InputError, run_script, say
 from misc.faults import ends_run, one_line, one_of_many
-from misc.files import write_bytes, write_text
+from misc.files import write_bytes
+from misc.folders import other_recipe
 from misc.images import read_alpha, read_image, read_rgba, to_uint8
 from misc.outputs import require_apart
 
@@ -175,12 +176,11 @@ def claim(output: Path, recipe: dict[str, object]) -> None:
     Raises:
         InputError: the folder holds something else.
     """
-    path, text = output / RECIPE, json.dumps(recipe, indent=1, ensure_ascii=False) + "\n"
-    if path.is_file() and path.read_text(encoding="utf-8", errors="surrogateescape") != text:
-        raise InputError(f"{output}: was packed with other options or from other files; choose another --output")
+    path = output / RECIPE
     if not path.is_file() and output.is_dir() and any(output.iterdir()):
         raise InputError(f"{output}: holds other files; choose another --output")
-    write_text(path, text)
+    if other_recipe(path, recipe):
+        raise InputError(f"{output}: was packed with other options or from other files; choose another --output")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -37,6 +37,7 @@ from misc.errors import InputError, RunError, run_script, say
 from misc.faults import ends_run, one_line, one_of_many
 from misc.filelists import write_filelist
 from misc.files import atomic_path, write_text
+from misc.folders import other_recipe
 from misc.images import write_image
 from misc.outputs import require_apart
 
@@ -288,19 +289,11 @@ def _claim_folder(job: Job, split: dict[str, object]) -> None:
     recipe = asdict(job.recipe)
     recipe["people_per_image"] = {str(count): weight for count, weight in job.recipe.people_per_image.items()}
     sources = {"people": [label(p.color) for p in job.people], "backgrounds": [label(path) for path in job.backgrounds]}
-    made_with = json.loads(json.dumps({"version": VERSION, **recipe, **split, "sources": sources}))
-    path = job.output / "recipe.json"
-    if not path.is_file():
-        write_text(path, json.dumps(made_with, indent=1) + "\n")
-        return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise InputError(f"{path}: not a recipe of this script; choose another --output") from None
-    other = [key for key in made_with if before.get(key) != made_with[key]]
+    made_with = {"version": VERSION, **recipe, **split, "sources": sources}
+    other = other_recipe(job.output / "recipe.json", made_with)
     if other:
         raise InputError(
-            f"{job.output}: holds a set made with another {other[0]}; choose another --output or give the same options"
+            f"{job.output}: holds a set made with another {other}; choose another --output or give the same options"
         )
 
 

@@ -1,11 +1,15 @@
-"""What counts as a picture in a folder, the same for every command, and a line about what does not."""
+"""Folders: what counts as a picture in one, a line about what does not, and what its content was made with."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from misc.errors import InputError
+from misc.files import write_text
 from misc.pictures import HEIC, HEIC_REMEDY, PHOTOGRAPHS
 
 
@@ -22,6 +26,32 @@ def pictures_in(folder: Path, *, extension: str | None = None, pattern: str = "*
     wanted = endings(extension)
     found = (p for p in folder.glob(pattern) if not p.name.startswith(".") and p.name.lower().endswith(wanted))
     return sorted(p for p in found if p.is_file())
+
+
+def other_recipe(path: Path, recipe: dict[str, Any]) -> str | None:
+    """Leave in a folder what its content is made with, or compare with what was left there before.
+
+    Args:
+        path: of the file, JSON.
+        recipe: by name; what JSON holds.
+
+    Returns:
+        The first name whose value differs, ``None`` where all are the same or the file is new.
+
+    Raises:
+        InputError: the file that is there is none of ours.
+    """
+    made_with = json.loads(json.dumps(recipe))
+    if not path.is_file():
+        write_text(path, json.dumps(made_with, indent=1) + "\n")
+        return None
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        before = None
+    if not isinstance(before, dict):
+        raise InputError(f"{path}: not a recipe of this script; choose another --output")
+    return next((name for name in made_with if before.get(name) != made_with[name]), None)
 
 
 def left_out(folder: str | Path, *, extension: str | None = None, pattern: str = "*") -> str:
