@@ -68,8 +68,16 @@ def plan(
 
     Raises:
         FileNotFoundError: no such folder.
-        InputError: an empty folder, or colours without alpha.
+        InputError: an empty folder, colours without alpha, or two files that would have one place.
     """
+    sources_by_place: dict[Path, Path] = {}
+
+    def take(unit: Unit, source: Path, place: Path, what: str) -> None:
+        first = sources_by_place.setdefault(place, source)
+        if first.resolve() != source.resolve():
+            raise InputError(f"{source}: has the name of {first}, and the pack has room for one; rename one of them")
+        unit.files[source] = (place, what)
+
     folders = list(dict.fromkeys(folder.resolve() for folder in (*people, *photos)))
     places = {folder: Path(f"people-{number}") for number, folder in enumerate(folders)}
     units: dict[Path, Unit] = {}
@@ -80,14 +88,15 @@ def plan(
                 key = person.alpha or person.color
                 unit = units.setdefault(key.resolve(), Unit("people"))
                 if person.alpha is None:
-                    unit.files[person.color] = (place / person.color.stem, "rgba")
+                    take(unit, person.color, place / person.color.stem, "rgba")
                 else:
-                    unit.files[person.color] = (place / inner / person.color.stem, "color")
-                    unit.files[person.alpha] = (place / "alpha" / person.color.stem, "alpha")
+                    take(unit, person.color, place / inner / person.color.stem, "color")
+                    take(unit, person.alpha, place / "alpha" / person.color.stem, "alpha")
     scenes = []
     for number, folder in enumerate(backgrounds):
-        place = Path(f"backgrounds-{number}")
-        scenes += [Unit("backgrounds", {path: (place / path.stem, "color")}) for path in find_backgrounds([folder])]
+        for path in find_backgrounds([folder]):
+            scenes.append(Unit("backgrounds"))
+            take(scenes[-1], path, Path(f"backgrounds-{number}") / path.stem, "color")
     rng = np.random.default_rng(seed)
     shuffled = [[kind[number] for number in rng.permutation(len(kind))] for kind in (list(units.values()), scenes)]
     ordered = [((number + 0.5) / len(kind), unit) for kind in shuffled for number, unit in enumerate(kind)]

@@ -116,12 +116,25 @@ def test_an_interrupted_run_goes_on_and_others_are_refused(data: Path, packed: P
     assert {path: path.stat().st_mtime_ns for path in times} == times
     with pytest.raises(InputError, match="was packed with other options"):
         pack.main(arguments(data, output, 40))
+    for text in ("{", "[]"):
+        (output / pack.RECIPE).write_text(text)
+        with pytest.raises(InputError, match=r"pack\.json: not a recipe of this script; choose another --output"):
+            pack.main(arguments(data, output, 50))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("")
     with pytest.raises(InputError, match="holds other files; choose another --output"):
         pack.main(arguments(data, tmp_path / "full", 50))
     with pytest.raises(InputError, match="is read and lies in"):
         pack.main(arguments(data, data, 50))
+
+
+def test_two_files_of_one_name_are_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    first = sorted((tmp_path / "data" / "backgrounds").iterdir())[0]
+    shutil.copy(first, first.with_suffix(".png"))
+    with pytest.raises(InputError, match=r"\.png: has the name of .*\.jpg, and the pack has room for one; rename one"):
+        pack.main(arguments(tmp_path / "data", tmp_path / "pack", 50))
+    assert not (tmp_path / "pack").exists()
 
 
 def test_a_broken_file_is_named_and_the_others_are_packed(
