@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from misc.keys import key, share, unused
+from networks.features import FEATURES
 from networks.settings import Settings
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -33,6 +34,7 @@ class Arch:
     encoder: str = key("res_shortcut_encoder_29", "the one there is", choices=("res_shortcut_encoder_29",))
     decoder: str = key("res_shortcut_decoder_22_3ch", "the one there is", choices=("res_shortcut_decoder_22_3ch",))
     refiner: str = key("multi_inst_refiner", "stage 2 needs one", choices=("multi_inst_refiner", ""))
+    features: str = key("", "of an ImageNet network, added to the encoder's", choices=("", *FEATURES))
     width: float = key(1.0, "scales every channel count; 1.0 is the paper's network", least=0.0625, most=4)
     cross_head: bool = unused(False, "there is no cross head")
     discriminator: str = unused("", "there is no discriminator")
@@ -47,6 +49,9 @@ class Model(Settings):
     pretrain_refiner: str = key("", "stage 2: checkpoint to take the refiner from, if pretrain has none or another")
     imagenet_pretrain: bool = key(False, "start the encoder from ImageNet weights")
     imagenet_pretrain_path: str = key("", "of these: published ResNet-34-D, torchvision's or timm's", or_false=True)
+    features_path: str = key(
+        "", "weights of arch.features, where pretrain has none: efficientnet-lite0's", or_false=True
+    )
     evaluated: str = key("", "published; a checkpoint for --evaluate (same as --checkpoint)", or_false=True)
     trimap_channel: int = unused(3, "the tri-matte always has 3 channels")
     mask_channel: int = unused(3, "the tri-mask always has 3 channels")

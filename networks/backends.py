@@ -139,7 +139,7 @@ class Compiled(InstMatt):
 
     def __init__(self, network: InstMatt, compiler: Callable[[bytes, torch.dtype], Run], *, dtype: torch.dtype) -> None:
         nn.Module.__init__(self)
-        self.width, self.settings = network.width, network.settings
+        self.width, self.settings, self.features = network.width, network.settings, network.features
 
         def compiled(module: nn.Module) -> Run:
             return compiler(graph_of(module), dtype)
@@ -149,7 +149,10 @@ class Compiled(InstMatt):
 
         c32, c64 = (scaled(channels, network.width) for channels in (32, 64))
         x, edges = torch.zeros(2, 6, 64, 64), torch.tensor([8, 8, 56, 56])
-        self._coarse = compiled(_Part(network, network.coarse, [x], outputs=3))
+        photograph = torch.zeros(1, 3, 64, 64)
+        seen = network.see(photograph)
+        self._see = compiled(_Part(network, network.see, [photograph], outputs=len(seen))) if seen else None
+        self._coarse = compiled(_Part(network, lambda x, *seen: network.coarse(x, seen), [x, *seen], outputs=3))
         self._fine = compiled(_Part(network, fine, [x, torch.zeros(2, c64, 16, 16), edges]))
         self._head = compiled(_Part(network, network.head, [torch.zeros(2, c32, 64, 64)]))
         self.refiner = None
@@ -164,8 +167,11 @@ class Compiled(InstMatt):
         """Of features."""
         return torch.float32
 
-    def coarse(self, x: Tensor) -> Coarse:
-        return Coarse(*self._coarse(x))
+    def see(self, image: Tensor) -> list[Tensor]:
+        return [] if self._see is None else self._see(image)
+
+    def coarse(self, x: Tensor, seen: Sequence[Tensor]) -> Coarse:
+        return Coarse(*self._coarse(x, *seen))
 
     def fine(self, x: Tensor, quarter: Tensor, part: Box) -> Tensor:
         return self._fine(x, quarter, torch.tensor(part))[0]

@@ -19,6 +19,7 @@ from torch import Tensor
 from misc.errors import InputError, shown
 from misc.files import atomic_path, no_room
 from misc.torch_file import read_torch_file, require_tensors
+from networks.features import FEATURES
 from networks.instmatt import InstMatt
 from networks.layers import scaled
 from networks.settings import Settings, named_settings, recorded_settings
@@ -33,9 +34,10 @@ HOLDERS = ("model", "network", "net", "checkpoint", "model_state_dict", "params"
 WRAPPERS = ("module.", "_orig_mod.", "model.", "network.", "ema_model.", "ema.")  # of DDP, torch.compile and others
 WEIGHTS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 COUNTERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-WIDTH_KEY = "model.arch.width"  # of a configuration
+WIDTH_KEY, FEATURES_KEY = "model.arch.width", "model.arch.features"  # of a configuration
 _STEM = "encoder.conv1.module.weight_bar"
 _CODE = "encoder.layer_bottleneck.0.conv1.module.weight_bar"
+_FEATURES = ("encoder.features.", "encoder.added.")
 
 
 def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -141,6 +143,12 @@ def load_network(
         )
     if extra and all(name.startswith("refiner.") for name in extra) and not missing:
         raise InputError(f"{source}: a stage-2 checkpoint (with refiner.*), expected one of stage 1")
+    if (missing or extra) and all(name.startswith(_FEATURES) for name in missing + extra):
+        has, expected_are = ("with", "none") if extra else ("without", "them")
+        raise InputError(
+            f"{source}: a checkpoint {has} features of an ImageNet network (encoder.features.*), expected "
+            f"{expected_are}; set {FEATURES_KEY} to match"
+        )
     if missing or extra:
         raise InputError(
             f"{source}: a checkpoint of another architecture: {len(missing)} tensors missing ({few(missing)}), "
@@ -178,6 +186,15 @@ def load_refiner(network: InstMatt, checkpoint: Mapping[str, Any], *, source: st
     load_network(network, {"state_dict": state | {name: given[name] for name in wanted}}, source=source)
 
 
+def with_features_of(network: InstMatt, checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A checkpoint with the features of an ImageNet network: its own, else those that a network has."""
+    state = from_published(checkpoint["state_dict"])
+    if any(name.startswith(_FEATURES) for name in state):
+        return checkpoint
+    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(_FEATURES)}
+    return {**checkpoint, "state_dict": state | own}
+
+
 @dataclass(frozen=True)
 class Description:
     """The network that a checkpoint is of: the arguments of ``InstMatt``.
@@ -186,15 +203,17 @@ class Description:
         width: as recorded, else read off the shapes.
         refiner: whether it has one.
         settings: as recorded, else the defaults.
+        features: whose it has beside its own, see ``networks.features.FEATURES``, or "".
     """
 
     width: float
     refiner: bool
     settings: Settings
+    features: str
 
     def network(self) -> InstMatt:
         """Such a network, freshly initialised."""
-        return InstMatt(width=self.width, refiner=self.refiner, settings=self.settings)
+        return InstMatt(width=self.width, refiner=self.refiner, settings=self.settings, features=self.features)
 
 
 def describe(checkpoint: Mapping[str, Any], *, source: str | Path) -> Description:
@@ -212,6 +231,7 @@ def describe(checkpoint: Mapping[str, Any], *, source: str | Path) -> Descriptio
         width=_width_of(state, recorded=(model.get("arch") or {}).get("width"), source=source),
         refiner=any(name.startswith("refiner.") for name in state),
         settings=recorded_settings(model, source=source),
+        features=next(iter(FEATURES)) if any(name.startswith(_FEATURES) for name in state) else "",
     )
 
 
@@ -251,6 +271,12 @@ def described_network(
             f"{source}: a checkpoint of another architecture: its width is {described.width:g}, the configuration "
             f"says {WIDTH_KEY} = {width:g}; leave that out or set it to match"
         )
+    features = named.get(FEATURES_KEY, described.features)
+    if features != described.features:
+        raise InputError(
+            f"{source}: a checkpoint of another architecture: its features are {described.features!r}, the "
+            f"configuration says {FEATURES_KEY} = {features!r}; leave that out or set it to match"
+        )
     network = replace(described, settings=replace(described.settings, **named_settings(named))).network()
     load_network(network, checkpoint, source=source)
     return network.eval()
@@ -265,7 +291,7 @@ def network_from_checkpoint(path: str | Path, *, named: Mapping[str, Any] = Mapp
     Args:
         path: the file.
         named: keys of a configuration that somebody named, as ``config.named_keys`` returns them, dotted. Read are
-            those of ``networks.settings`` and the width, which has to be that of the file.
+            those of ``networks.settings``, and width and features, which have to be those of the file.
 
     Raises:
         FileNotFoundError: no such file.

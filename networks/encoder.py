@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
+from networks.features import FEATURES
 from networks.layers import Normed, fold_norm_behind_relu, scaled, sn_conv
 
 
@@ -66,12 +68,13 @@ class Encoder(Normed):
 
     Args:
         width: scales every channel count.
+        features: whose features are added to those of the stages (``networks.features.FEATURES``), "" for nobody's.
     """
 
     IN_CHANNELS = 6
     NORMS = MappingProxyType({"conv1": "bn1", "conv2": "bn2", "conv3": "bn3"})
 
-    def __init__(self, *, width: float = 1.0) -> None:
+    def __init__(self, *, width: float = 1.0, features: str = "") -> None:
         super().__init__()
         c32, c64, c128, c256, c512 = (scaled(c, width) for c in (32, 64, 128, 256, 512))
         self.conv1 = sn_conv(self.IN_CHANNELS, c32, stride=2)
@@ -87,6 +90,13 @@ class Encoder(Normed):
         self.layer_bottleneck = _stage(c256, c512, blocks=2, stride=2)
         skips = ((self.IN_CHANNELS, c32), (c32, c32), (c64, c64), (c128, c128), (c256, c256))
         self.shortcut = nn.ModuleList(Shortcut(inputs, outputs) for inputs, outputs in skips)
+        self.features = FEATURES[features]() if features else None
+        self.added = nn.ModuleList()
+        if self.features is not None:
+            for inputs, outputs in zip(self.features.CHANNELS, (c64, c128, c256)):
+                layer = nn.Conv2d(inputs, outputs, 1, bias=False)
+                nn.init.zeros_(layer.weight)  # they fade in
+                self.added.append(layer)
         with torch.no_grad():  # guidance fades in: the stem starts blind to it
             stem = dict(self.conv1.named_parameters())["parametrizations.weight.original"]
             stem[:, 3:] = 0
@@ -96,18 +106,35 @@ class Encoder(Normed):
         x = self.relu(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(x)))
 
-    def forward(self, half: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def see(self, image: Tensor) -> list[Tensor]:
+        """What is added to the stages' outputs: the same for everybody in a photograph.
+
+        Args:
+            image: (N, 3, H, W), RGB in [0, 1]; H and W multiples of 32.
+
+        Returns:
+            (N, 64w, H/4, W/4), (N, 128w, H/8, W/8) and (N, 256w, H/16, W/16), or nothing.
+        """
+        if self.features is None:
+            return []
+        pixels = (image * 255 - self.features.IMAGE_MEAN) / self.features.IMAGE_STD
+        return [layer(feature) for layer, feature in zip(self.added, self.features(pixels))]
+
+    def forward(self, half: Tensor, seen: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
         """Encode. The skip branches at 1/1 and 1/2, ``shortcut[0]`` and ``[1]``, are for the end of the network.
 
         Args:
             half: (N, 32w, H/2, W/2), of the stem; H and W multiples of 32.
+            seen: of ``see``, of 1 or N photographs.
 
         Returns:
             The code (N, 512w, H/32, W/32) and the skip features at 1/4, 1/8 and 1/16.
         """
         x = self.relu(self.bn3(self.conv3(half)))
         skips = []
-        for stage, shortcut in zip((self.layer1, self.layer2, self.layer3), self.shortcut[2:]):
+        for number, stage in enumerate((self.layer1, self.layer2, self.layer3)):
             x = stage(x)
-            skips.append(shortcut(x))
+            if seen:
+                x = x + seen[number]
+            skips.append(self.shortcut[2 + number](x))
         return self.layer_bottleneck(x), skips

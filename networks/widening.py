@@ -47,7 +47,12 @@ def widened(narrow: InstMatt, *, noise: float = 0.5, seed: int = 0) -> InstMatt:
     """
     if noise < 0:
         raise ValueError(f"noise: found {noise}, expected at least 0")
-    wide = InstMatt(width=2 * narrow.width, refiner=narrow.refiner is not None, settings=narrow.settings)
+    wide = InstMatt(
+        width=2 * narrow.width,
+        refiner=narrow.refiner is not None,
+        settings=narrow.settings,
+        features=narrow.features,  # of the same width: only what is added of them is doubled
+    )
     generator = torch.Generator().manual_seed(seed)
     layers: dict[str, Any] = dict(narrow.named_modules())
     partners: dict[str, Any] = dict(wide.named_modules())

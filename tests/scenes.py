@@ -85,11 +85,19 @@ def figure(*, long: bool = False, arm: bool = False, sleeve: tuple[int, int, int
 # ------------------------------------------------------------------------------------------- networks and their input
 
 
-def small_network(*, refiner: bool = True, seed: int = 0) -> InstMatt:
-    """A network of an eighth of the width whose heads are scaled so that its mattes are not all grey."""
+def small_network(*, refiner: bool = True, seed: int = 0, features: str = "") -> InstMatt:
+    """A network of an eighth of the width whose heads are scaled so that its mattes are not all grey.
+
+    Features of an ImageNet network, which it may have, are those of random weights, and they are heard.
+    """
     torch.manual_seed(seed)
-    network = InstMatt(width=0.125, refiner=refiner)
+    network = InstMatt(width=0.125, refiner=refiner, features=features)
     with torch.no_grad():
+        for layer in network.encoder.features.modules() if network.encoder.features is not None else ():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight)
+        for layer in network.encoder.added:
+            cast(nn.Conv2d, layer).weight.normal_(0, 0.1)
         for head in (network.decoder.refine_OS1, network.decoder.refine_OS4, network.decoder.refine_OS8):
             last = cast(nn.Conv2d, head[3])
             last.weight.mul_(8)

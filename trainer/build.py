@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,8 +20,8 @@ from misc.errors import InputError
 from misc.files import write_text
 from misc.keys import Value
 from networks import InstMatt
-from networks.checkpoint import describe, few, load_network, load_refiner, read_checkpoint
-from networks.imagenet import load_imagenet_encoder
+from networks.checkpoint import describe, few, load_network, load_refiner, read_checkpoint, with_features_of
+from networks.imagenet import load_imagenet_encoder, load_imagenet_features
 from networks.predictor import Predictor
 from trainer.compiler import require_compiler
 from trainer.logger import RunLogger, environment
@@ -36,7 +37,8 @@ from trainer.validate import check_records, quality_table, validate
 
 def build_network(model: Model, *, refiner: bool) -> InstMatt:
     """The network that the ``model`` section describes, freshly initialised."""
-    return InstMatt(width=model.arch.width, refiner=refiner, settings=model.settings)
+    arch = model.arch
+    return InstMatt(width=arch.width, refiner=refiner, settings=model.settings, features=arch.features)
 
 
 def initial_weights(network: InstMatt, model: Model, *, stage: int) -> None:
@@ -50,9 +52,22 @@ def initial_weights(network: InstMatt, model: Model, *, stage: int) -> None:
     refines = STAGES[stage].refiner
     if model.imagenet_pretrain:
         load_imagenet_encoder(network, model.imagenet_pretrain_path)
-    if model.pretrain:
-        checkpoint = read_checkpoint(model.pretrain)
-        with_refiner = describe(checkpoint, source=model.pretrain).refiner
+    checkpoint: Mapping[str, Any] | None = read_checkpoint(model.pretrain) if model.pretrain else None
+    described = describe(checkpoint, source=model.pretrain) if checkpoint is not None else None
+    if network.features and not (described and described.features):
+        if not model.features_path:
+            raise InputError(
+                f'model.features_path: found "", expected a file of the weights of {network.features}: '
+                + (
+                    f"{model.pretrain} has none"
+                    if model.pretrain
+                    else "there is no model.pretrain that could have them"
+                )
+            )
+        load_imagenet_features(network, model.features_path)
+        checkpoint = checkpoint and with_features_of(network, checkpoint)
+    if checkpoint is not None and described is not None:
+        with_refiner = described.refiner
         load_network(network, checkpoint, source=model.pretrain, base_only=not (refines and with_refiner))
     elif refines:
         raise InputError(

@@ -58,7 +58,7 @@ class Task(nn.Module):
         config: the ``train`` section.
     """
 
-    predict: Callable[[Tensor, Tensor], TriMattes]
+    predict: Callable[[Tensor, Tensor, Tensor], TriMattes]
 
     def __init__(self, network: InstMatt, config: Train) -> None:
         super().__init__()
@@ -106,8 +106,9 @@ class MutualGuidanceTask(Task):
         return self
 
     def forward(self, batch: MattingBatch, step: int, part: int = 0) -> StepResult:
-        image = normalise(batch.image)[batch.image_index]
-        prediction = self.predict(image, batch.guidance)
+        photographs = normalise(batch.image)
+        prediction = self.predict(photographs, batch.guidance, batch.image_index)
+        image = photographs[batch.image_index]
         with torch.autocast(image.device.type, enabled=False):
             prediction = prediction.full_precision()
             rngs = self.generators(step, len(image), part=part)
@@ -202,7 +203,7 @@ class RefinementTask(Task):
     def forward(self, batch: MattingBatch, step: int, part: int = 0) -> StepResult:
         image = normalise(batch.image)
         with torch.no_grad():
-            prediction = self.predict(image[batch.image_index], batch.guidance).full_precision()
+            prediction = self.predict(image, batch.guidance, batch.image_index).full_precision()
             fused = self.network.fuse(prediction)
         colors = normalise(batch.colors)
         weight = fused.region_os1 if batch.known is None else fused.region_os1 * batch.known

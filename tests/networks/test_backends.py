@@ -56,9 +56,9 @@ def test_openvino(run: Callable) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module")
-def network() -> InstMatt:
-    return lively(small_network())
+@pytest.fixture(scope="module", params=["", "efficientnet_lite0"], ids=["plain", "features"])
+def network(request: pytest.FixtureRequest) -> InstMatt:
+    return lively(small_network(features=request.param))
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +88,12 @@ def test_parts_in_other_sizes_and_numbers_than_the_traced_ones(network: InstMatt
     for count, height, width, part in (
         (1, 96, 160, Box(0, 0, 96, 160)), (2, 64, 32, Box(8, 2, 60, 32)), (3, 128, 64, Box(0, 8, 56, 64)),
     ):  # fmt: skip
-        x = torch.randn(count, 6, height, width)
-        coarse, fine = folded.coarse(x), folded.fine(x, folded.coarse(x).quarter, part)
-        pairs = [*zip(other.coarse(x), coarse), (other.fine(x, coarse.quarter, part), fine)]
+        x, photograph = torch.randn(count, 6, height, width), torch.randn(1, 3, height, width)
+        seen = folded.see(photograph)
+        coarse = folded.coarse(x, seen)
+        fine = folded.fine(x, coarse.quarter, part)
+        pairs = [*zip(other.coarse(x, seen), coarse), (other.fine(x, coarse.quarter, part), fine)]
+        pairs += zip(other.see(photograph), seen, strict=True)
         pairs.append((other.head(fine), folded.head(fine)))
         image, mattes = torch.randn(1, 3, *fine.shape[-2:]), torch.rand(count, 3, *fine.shape[-2:])
         assert folded.refiner is not None and other.refiner is not None

@@ -35,10 +35,10 @@ def session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["", "efficientnet_lite0"], ids=["plain", "features"])
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """A network whose norms have negative scales too and whose dilations are its own."""
-    network = small_network()
+    network = small_network(features=request.param)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for module in network.modules():
