@@ -6,7 +6,7 @@
 
 The ending of the output decides. A checkpoint keeps the weights (matrices in half precision, everything else in
 single) and the resolved configuration without its paths; it leaves out what only training needs, and any loader of the
-published layout reads it. An ONNX file holds stage 1 or the refiner's window; ``networks/README.md`` describes both.
+published layout reads it, but for features of an ImageNet network (``networks.features``). An ONNX file holds stage 1 or the refiner's window; ``networks/README.md`` describes both.
 """
 
 from __future__ import annotations
