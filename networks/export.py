@@ -5,8 +5,9 @@
     python -m networks.export CHECKPOINT.pth STAGE1.onnx --refiner REFINER.onnx --weights fp16
 
 The ending of the output decides. A checkpoint keeps the weights (matrices in half precision, everything else in
-single) and the resolved configuration without its paths; it leaves out what only training needs, and any loader of the
-published layout reads it, but for features of an ImageNet network (``networks.features``). An ONNX file holds stage 1 or the refiner's window; ``networks/README.md`` describes both.
+single) and the resolved configuration without its paths; it leaves out what only training needs. Any loader of the
+published layout reads it, but for features of an ImageNet network (``networks.features``), which are ours. An ONNX file
+holds stage 1 or the refiner's window; ``networks/README.md`` describes both.
 """
 
 from __future__ import annotations
