@@ -108,7 +108,8 @@ def write_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
     """
     with atomic_path(path) as temporary:
         try:
-            torch.save(dict(checkpoint), temporary)
+            with open(temporary, "wb") as file:  # by its name PyTorch would name every record after the temporary file
+                torch.save(dict(checkpoint), file)
         except RuntimeError as error:  # PyTorch's writer does not say why it failed
             if "DataLoader worker" in str(error):  # raised wherever the main thread is when one of them dies
                 raise

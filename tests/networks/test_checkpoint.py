@@ -84,3 +84,9 @@ def test_interrupted_write_leaves_the_old_file(tmp_path: Path, small_checkpoint:
         write_checkpoint(path, {"state_dict": {}, "iter": (n for n in range(3))})  # a generator cannot be saved
     assert read_checkpoint(path)["iter"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["last.pth"]
+
+
+def test_the_same_checkpoint_is_the_same_file(tmp_path: Path) -> None:
+    for name in ("first.pth", "second.pth"):
+        write_checkpoint(tmp_path / name, {"state_dict": {"weight": torch.arange(3.0)}, "iter": 1})
+    assert (tmp_path / "first.pth").read_bytes() == (tmp_path / "second.pth").read_bytes()
