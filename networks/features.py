@@ -49,10 +49,10 @@ class SameConv(nn.Conv2d):
         """(N, C, H, W) → (N, C', H / stride, W / stride); H and W multiples of the stride."""
         missing = self.kernel_size[0] - self.stride[0]
         before, after = missing // 2, missing - missing // 2
-        if before == after:
-            return F.conv2d(x, self.weight, self.bias, self.stride, before, groups=self.groups)
-        x = F.pad(x, (before, after, before, after))
-        return F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
+        # A row and a column of zeros before a kernel stand for the padding that is missing there: padding the image
+        # itself would copy it.
+        weight = F.pad(self.weight, (after - before, 0, after - before, 0)) if before < after else self.weight
+        return F.conv2d(x, weight, self.bias, self.stride, after, groups=self.groups)
 
 
 class InvertedResidual(nn.Module):
