@@ -12,6 +12,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from networks.layers import Normed
+
 
 class Stage(NamedTuple):
     """Blocks of the same kind.
@@ -42,17 +44,29 @@ STAGES = (
 READ = (1, 2, 4)  # stages whose output is a feature: at 1/4, 1/8 and 1/16
 
 
-class SameConv(nn.Conv2d):
-    """A convolution with TensorFlow's "same" padding: at stride 2 the larger half goes to the right and below."""
+class SameConv(nn.Conv2d, Normed):
+    """A convolution with TensorFlow's "same" padding: at stride 2 the larger half goes to the right and below.
+
+    A row and a column of zeros before the kernel stand for the padding that is less there: padding the image itself
+    would copy it.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> None:
+        missing = kernel - stride
+        super().__init__(inputs, outputs, kernel, stride=stride, padding=missing - missing // 2, groups=groups)
+        self.lacking = missing % 2
+
+    def _kernel(self) -> Tensor:
+        return F.pad(self.weight, (self.lacking, 0, self.lacking, 0)) if self.lacking else self.weight
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C', H / stride, W / stride); H and W multiples of the stride."""
-        missing = self.kernel_size[0] - self.stride[0]
-        before, after = missing // 2, missing - missing // 2
-        # A row and a column of zeros before a kernel stand for the padding that is missing there: padding the image
-        # itself would copy it.
-        weight = F.pad(self.weight, (after - before, 0, after - before, 0)) if before < after else self.weight
-        return F.conv2d(x, weight, self.bias, self.stride, after, groups=self.groups)
+        return F.conv2d(x, self._kernel(), self.bias, self.stride, self.padding, groups=self.groups)
+
+    def fold(self) -> None:
+        """Keep the kernel with its zeros, see ``networks.fold``."""
+        self.weight = nn.Parameter(self._kernel(), requires_grad=False)
+        self.lacking = 0
 
 
 class InvertedResidual(nn.Module):
