@@ -110,7 +110,7 @@ class Encoder(Normed):
         """What is added to the stages' outputs: the same for everybody in a photograph.
 
         Args:
-            image: (N, 3, H, W), RGB in [0, 1]; H and W multiples of 32.
+            image: (N, 3, H, W) float32, RGB in [0, 1]; H and W multiples of 32.
 
         Returns:
             (N, 64w, H/4, W/4), (N, 128w, H/8, W/8) and (N, 256w, H/16, W/16), or nothing.
@@ -118,7 +118,9 @@ class Encoder(Normed):
         if self.features is None:
             return []
         pixels = (image * 255 - self.features.IMAGE_MEAN) / self.features.IMAGE_STD
-        return [layer(feature) for layer, feature in zip(self.added, self.features(pixels))]
+        with torch.autocast(image.device.type, enabled=False):
+            features = self.features(pixels)
+        return [layer(feature.to(layer.weight.dtype)) for layer, feature in zip(self.added, features)]
 
     def forward(self, half: Tensor, seen: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
         """Encode. The skip branches at 1/1 and 1/2, ``shortcut[0]`` and ``[1]``, are for the end of the network.

@@ -27,6 +27,7 @@ from networks.refiner import MultiInstanceRefiner
 OPSET = 17
 WEIGHTS = ("fp32", "fp16", "bf16")  # how a file stores the weights of convolutions
 Axes = dict[str, dict[int, str]]  # name of an input or output -> number of an axis that varies -> what it counts
+IN_HALF = "encoder.features."  # weights that bfloat16 is too coarse for, see networks.features
 SIDE = 64  # of the tensors that are traced
 
 
@@ -163,7 +164,11 @@ def finished(graph: bytes, *, weights: str, facts: Mapping[str, Any]) -> bytes:
     if weights != "fp32":
         kind = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}[weights]
         of_convolutions = {node.input[1] for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")}
-        casts = [_store_as(tensor, kind=kind) for tensor in model.graph.initializer if tensor.name in of_convolutions]
+        casts = [
+            _store_as(tensor, kind=onnx.TensorProto.FLOAT16 if IN_HALF in tensor.name else kind)
+            for tensor in model.graph.initializer
+            if tensor.name in of_convolutions
+        ]
         for number, cast in enumerate(casts):
             model.graph.node.insert(number, cast)
     onnx.helper.set_model_props(model, {name: str(value) for name, value in facts.items()})

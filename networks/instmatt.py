@@ -92,9 +92,9 @@ class InstMatt(nn.Module):
         """What the trunk reads of a photograph beside the stem's output, see ``Encoder.see``.
 
         Args:
-            image: (N, 3, H, W), normalised; H and W multiples of 32.
+            image: (N, 3, H, W) float32, normalised; H and W multiples of 32.
         """
-        return self.encoder.see(denormalise(image).to(self.dtype)) if self.features else []
+        return self.encoder.see(denormalise(image)) if self.features else []
 
     def stem(self, x: Tensor) -> Tensor:
         """Down to half of the size: (N, 6, H, W) → (N, 32w, H/2, W/2)."""

@@ -71,9 +71,10 @@ def reference(checkpoint: Path, weights: str) -> InstMatt:
     if weights == "fp32":
         return network  # as it was trained: the graph is of the folded one
     network = fold(network)
-    for module in network.modules():
+    for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            module.weight.data = module.weight.data.to(TYPES[weights]).float()
+            stored = torch.float16 if name.startswith("encoder.features.") else TYPES[weights]
+            module.weight.data = module.weight.data.to(stored).float()
     return network
 
 
