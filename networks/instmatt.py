@@ -21,17 +21,21 @@ DEFAULTS = Settings()
 STRIDE = 32  # height and width have to be multiples of this
 
 
+def _statistics(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of ImageNet, (3, 1, 1) each, of the image's type and device."""
+    mean, std = (torch.tensor(each, dtype=image.dtype, device=image.device) for each in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean.view(3, 1, 1), std.view(3, 1, 1)
+
+
 def normalise(image: Tensor) -> Tensor:
     """RGB in [0, 1] to ImageNet statistics; the RGB axis is the third from the right: (…, 3, H, W)."""
-    mean = torch.tensor(IMAGENET_MEAN, dtype=image.dtype, device=image.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, dtype=image.dtype, device=image.device).view(3, 1, 1)
+    mean, std = _statistics(image)
     return (image - mean) / std
 
 
 def denormalise(image: Tensor) -> Tensor:
     """The inverse of ``normalise``."""
-    mean = torch.tensor(IMAGENET_MEAN, dtype=image.dtype, device=image.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, dtype=image.dtype, device=image.device).view(3, 1, 1)
+    mean, std = _statistics(image)
     return image * std + mean
 
 
