@@ -56,9 +56,9 @@ def test_openvino(run: Callable) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module", params=["", "efficientnet_lite0"], ids=["plain", "features"])
-def network(request: pytest.FixtureRequest) -> InstMatt:
-    return lively(small_network(features=request.param))
+@pytest.fixture(scope="module")
+def network() -> InstMatt:
+    return lively(small_network(features="efficientnet_lite0"))
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from config import load_config
+from misc.box import Box
 from misc.errors import InputError
 from networks import InstMatt
 from networks.checkpoint import network_from_checkpoint, read_checkpoint, to_published, write_checkpoint
+from networks.fold import fold
 from networks.imagenet import load_imagenet_features
+from networks.inference import mattes
 from networks.instmatt import normalise
+from networks.widening import widened
 from tests.launch import ROOT
 from tests.scenes import lively, side_by_side, small_network
 from trainer.build import initial_weights
@@ -127,6 +131,29 @@ def test_one_photograph_of_several_is_seen_by_those_who_are_in_it() -> None:
         for found, expected in zip(together, alone):
             torch.testing.assert_close(found[2 * number : 2 * number + 2], expected, atol=1e-5, rtol=0)
     assert (together.os1[0] - together.os1[2]).abs().max() > 0.05
+
+
+@torch.inference_mode()
+def test_folded_in_parts_and_widened_it_computes_the_same() -> None:
+    network = lively(small_network(features=NAME))
+    image, guidance = side_by_side(3, 160, 288)
+    parts = [Box(0, 0, 160, 128), Box(0, 0, 160, 128), Box(32, 160, 160, 288)]
+    plain = mattes(network, image, guidance, parts=parts, everywhere=True)
+    folded = fold(network)
+    for ours, expected in zip(mattes(folded, image, guidance, parts=parts, batch_size=2), plain):
+        torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
+    for ours, expected in zip(folded.see(image[None]), network.see(image[None])):
+        assert expected.std() > 0.01
+        torch.testing.assert_close(ours, expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
+    wide = mattes(widened(network, seed=3), image, guidance, parts=parts)[0]
+    torch.testing.assert_close(wide, plain[0], atol=5e-3, rtol=0)
+
+
+def test_half_precision_leaves_them_in_single() -> None:
+    folded = fold(small_network(features=NAME), dtype=torch.bfloat16)
+    assert folded.encoder.features is not None
+    assert all(parameter.dtype == torch.float32 for parameter in folded.encoder.features.parameters())
+    assert all(seen.dtype == torch.bfloat16 for seen in folded.see(torch.rand(1, 3, 64, 64)))
 
 
 def test_a_run_takes_them_from_where_they_are(tmp_path: Path) -> None:

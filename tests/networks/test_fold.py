@@ -22,9 +22,9 @@ from tests.scenes import lively, side_by_side, small_network
 GREY = 1 / 255
 
 
-@pytest.fixture(scope="module", params=["", "efficientnet_lite0"], ids=["plain", "features"])
-def network(request: pytest.FixtureRequest) -> InstMatt:
-    return lively(small_network(features=request.param))
+@pytest.fixture(scope="module")
+def network() -> InstMatt:
+    return lively(small_network())
 
 
 @torch.inference_mode()

@@ -19,9 +19,9 @@ from tests.scenes import lively, side_by_side, small_network
 PARTS = [Box(0, 0, 160, 128), Box(0, 64, 160, 256), Box(32, 160, 160, 288)]
 
 
-@pytest.fixture(scope="module", params=["", "efficientnet_lite0"], ids=["plain", "features"])
-def network(request: pytest.FixtureRequest) -> InstMatt:
-    return lively(small_network(features=request.param))
+@pytest.fixture(scope="module")
+def network() -> InstMatt:
+    return lively(small_network())
 
 
 def scene() -> tuple[Tensor, Tensor]:

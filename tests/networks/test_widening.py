@@ -17,9 +17,9 @@ from networks.widening import main, widened
 from tests.scenes import lively, side_by_side, small_network
 
 
-@pytest.fixture(scope="module", params=["", "efficientnet_lite0"], ids=["plain", "features"])
-def narrow(request: pytest.FixtureRequest) -> InstMatt:
-    return lively(small_network(features=request.param))
+@pytest.fixture(scope="module")
+def narrow() -> InstMatt:
+    return lively(small_network())
 
 
 def test_same_mattes(narrow: InstMatt) -> None:
