@@ -151,8 +151,9 @@ class Compiled(InstMatt):
         x, edges = torch.zeros(2, 6, 64, 64), torch.tensor([8, 8, 56, 56])
         photograph = torch.zeros(1, 3, 64, 64)
         seen = network.see(photograph)
-        part = _Part(network, network.see, [photograph], outputs=len(seen)) if seen else None
-        self._see = compiled(part, torch.float32) if part is not None else None
+        self._see = None
+        if seen:
+            self._see = compiled(_Part(network, network.see, [photograph], outputs=len(seen)), torch.float32)
         self._coarse = compiled(_Part(network, lambda x, *seen: network.coarse(x, seen), [x, *seen], outputs=3))
         self._fine = compiled(_Part(network, fine, [x, torch.zeros(2, c64, 16, 16), edges]))
         self._head = compiled(_Part(network, network.head, [torch.zeros(2, c32, 64, 64)]))

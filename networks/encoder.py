@@ -107,16 +107,15 @@ class Encoder(Normed):
         return self.relu(self.bn2(self.conv2(x)))
 
     def see(self, image: Tensor) -> list[Tensor]:
-        """What is added to the stages' outputs: the same for everybody in a photograph.
+        """What is added to the stages' outputs, in an encoder with features: the same for everybody in a photograph.
 
         Args:
             image: (N, 3, H, W) float32, RGB in [0, 1]; H and W multiples of 32.
 
         Returns:
-            (N, 64w, H/4, W/4), (N, 128w, H/8, W/8) and (N, 256w, H/16, W/16), or nothing.
+            (N, 64w, H/4, W/4), (N, 128w, H/8, W/8) and (N, 256w, H/16, W/16).
         """
-        if self.features is None:
-            return []
+        assert self.features is not None
         pixels = (image * 255 - self.features.IMAGE_MEAN) / self.features.IMAGE_STD
         with torch.autocast(image.device.type, enabled=False):
             features = self.features(pixels)

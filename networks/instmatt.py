@@ -93,7 +93,7 @@ class InstMatt(nn.Module):
         return torch.cat([image.expand(guidance.shape[0], -1, -1, -1), guidance.to(image.dtype)], dim=1).to(self.dtype)
 
     def see(self, image: Tensor) -> list[Tensor]:
-        """What the trunk reads of a photograph beside the stem's output, see ``Encoder.see``.
+        """What the trunk reads of a photograph beside the stem's output, see ``Encoder.see``; nothing without features.
 
         Args:
             image: (N, 3, H, W) float32, normalised; H and W multiples of 32.
