@@ -37,7 +37,7 @@ COUNTERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch
 WIDTH_KEY, FEATURES_KEY = "model.arch.width", "model.arch.features"  # of a configuration
 _STEM = "encoder.conv1.module.weight_bar"
 _CODE = "encoder.layer_bottleneck.0.conv1.module.weight_bar"
-_FEATURES = ("encoder.features.", "encoder.added.")
+REFINER, FEATURES_OF_OTHERS = ("refiner.",), ("encoder.features.", "encoder.added.")  # beginnings of names
 
 
 def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -117,7 +117,7 @@ def write_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
 
 
 def load_network(
-    network: InstMatt, checkpoint: Mapping[str, Any], *, source: str | Path, base_only: bool = False
+    network: InstMatt, checkpoint: Mapping[str, Any], *, source: str | Path, kept: tuple[str, ...] = ()
 ) -> None:
     """Load the weights of a checkpoint into a network, strictly.
 
@@ -125,26 +125,27 @@ def load_network(
         network: of the same width.
         checkpoint: as ``read_checkpoint`` returns it.
         source: the file, for the error message.
-        base_only: leave the network's refiner as it is (a stage-1 checkpoint starts stage 2).
+        kept: how names of tensors begin that the network keeps as it has them, whatever the checkpoint holds:
+            ``REFINER`` (a stage-1 checkpoint starts stage 2), ``FEATURES_OF_OTHERS``.
 
     Raises:
         InputError: names or shapes differ, or weights that are no finite numbers; the line says which.
     """
     state = from_published(checkpoint["state_dict"])
     expected = network.state_dict()
-    if base_only:
-        state = {name: tensor for name, tensor in state.items() if not name.startswith("refiner.")}
-        expected = {name: tensor for name, tensor in expected.items() if not name.startswith("refiner.")}
+    if kept:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(kept)}
+        expected = {name: tensor for name, tensor in expected.items() if not name.startswith(kept)}
     given, wanted = to_published(state), to_published(expected)  # errors speak of the names in the file
     missing = [name for name in wanted if name not in given]
     extra = [name for name in given if name not in wanted]
-    if missing and all(name.startswith("refiner.") for name in missing) and not extra:
+    if missing and all(name.startswith(REFINER) for name in missing) and not extra:
         raise InputError(
             f"{source}: a stage-1 checkpoint (no refiner.*), expected one of stage 2; leave the refiner out"
         )
-    if extra and all(name.startswith("refiner.") for name in extra) and not missing:
+    if extra and all(name.startswith(REFINER) for name in extra) and not missing:
         raise InputError(f"{source}: a stage-2 checkpoint (with refiner.*), expected one of stage 1")
-    if (missing or extra) and all(name.startswith(_FEATURES) for name in missing + extra):
+    if (missing or extra) and all(name.startswith(FEATURES_OF_OTHERS) for name in missing + extra):
         has, expected_are = ("with", "none") if extra else ("without", "them")
         raise InputError(
             f"{source}: a checkpoint {has} features of an ImageNet network (encoder.features.*), expected "
@@ -168,7 +169,7 @@ def load_network(
             raise InputError(
                 f"{source}: {name} holds values that are not finite: its training has failed; use an earlier checkpoint"
             )
-    network.load_state_dict(state, strict=not base_only)
+    network.load_state_dict(state, strict=not kept)
 
 
 def load_refiner(network: InstMatt, checkpoint: Mapping[str, Any], *, source: str | Path) -> None:
@@ -185,15 +186,6 @@ def load_refiner(network: InstMatt, checkpoint: Mapping[str, Any], *, source: st
     if missing:
         raise InputError(f"{source}: no refiner in it ({few(missing)}), expected a checkpoint of stage 2")
     load_network(network, {"state_dict": state | {name: given[name] for name in wanted}}, source=source)
-
-
-def with_features_of(network: InstMatt, checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A checkpoint with the features of an ImageNet network: its own, else those that a network has."""
-    state = from_published(checkpoint["state_dict"])
-    if any(name.startswith(_FEATURES) for name in state):
-        return checkpoint
-    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(_FEATURES)}
-    return {**checkpoint, "state_dict": state | own}
 
 
 @dataclass(frozen=True)
@@ -230,9 +222,9 @@ def describe(checkpoint: Mapping[str, Any], *, source: str | Path) -> Descriptio
     model = (checkpoint.get("config") or {}).get("model") or {}
     return Description(
         width=_width_of(state, recorded=(model.get("arch") or {}).get("width"), source=source),
-        refiner=any(name.startswith("refiner.") for name in state),
+        refiner=any(name.startswith(REFINER) for name in state),
         settings=recorded_settings(model, source=source),
-        features=next(iter(FEATURES)) if any(name.startswith(_FEATURES) for name in state) else "",
+        features=next(iter(FEATURES)) if any(name.startswith(FEATURES_OF_OTHERS) for name in state) else "",
     )
 
 
@@ -266,18 +258,15 @@ def described_network(
 ) -> InstMatt:
     """The network of a checkpoint that is already read; see ``network_from_checkpoint``."""
     described = describe(checkpoint, source=source)
-    width = named.get(WIDTH_KEY, described.width)
-    if width != described.width:
-        raise InputError(
-            f"{source}: a checkpoint of another architecture: its width is {described.width:g}, the configuration "
-            f"says {WIDTH_KEY} = {width:g}; leave that out or set it to match"
-        )
-    features = named.get(FEATURES_KEY, described.features)
-    if features != described.features:
-        raise InputError(
-            f"{source}: a checkpoint of another architecture: its features are {described.features!r}, the "
-            f"configuration says {FEATURES_KEY} = {features!r}; leave that out or set it to match"
-        )
+    for key, words, own in (
+        (WIDTH_KEY, "width is", described.width),
+        (FEATURES_KEY, "features are", described.features),
+    ):
+        if (wanted := named.get(key, own)) != own:
+            raise InputError(
+                f"{source}: a checkpoint of another architecture: its {words} {own!r}, the configuration says "
+                f"{key} = {wanted!r}; leave that out or set it to match"
+            )
     network = replace(described, settings=replace(described.settings, **named_settings(named))).network()
     load_network(network, checkpoint, source=source)
     return network.eval()

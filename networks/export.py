@@ -27,6 +27,7 @@ import torch
 from misc.errors import InputError, run_script
 from misc.keys import add_options, given_options
 from networks.checkpoint import (
+    REFINER,
     describe,
     described_network,
     from_published,
@@ -96,7 +97,7 @@ def with_refiner(
     """
 
     network = replace(describe(base, source=base_source), refiner=True).network()
-    load_network(network, base, source=base_source, base_only=True)
+    load_network(network, base, source=base_source, kept=REFINER)
     load_refiner(network, refined, source=refiner_source)
     config = copy.deepcopy(base.get("config") or {})
     model = config.setdefault("model", {})
@@ -125,7 +126,7 @@ def mean_of(
         InputError: the second is of another width.
     """
     network = replace(describe(first, source=first_source), refiner=False).network()
-    load_network(network, second, source=second_source, base_only=True)
+    load_network(network, second, source=second_source, kept=REFINER)
     others = to_published(network.state_dict())
     state = to_published(from_published(first["state_dict"]))
     for name, tensor in state.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -20,7 +19,7 @@ from misc.errors import InputError
 from misc.files import write_text
 from misc.keys import Value
 from networks import InstMatt
-from networks.checkpoint import describe, few, load_network, load_refiner, read_checkpoint, with_features_of
+from networks.checkpoint import FEATURES_OF_OTHERS, REFINER, describe, few, load_network, load_refiner, read_checkpoint
 from networks.imagenet import load_imagenet_encoder, load_imagenet_features
 from networks.predictor import Predictor
 from trainer.compiler import require_compiler
@@ -52,23 +51,19 @@ def initial_weights(network: InstMatt, model: Model, *, stage: int) -> None:
     refines = STAGES[stage].refiner
     if model.imagenet_pretrain:
         load_imagenet_encoder(network, model.imagenet_pretrain_path)
-    checkpoint: Mapping[str, Any] | None = read_checkpoint(model.pretrain) if model.pretrain else None
-    described = describe(checkpoint, source=model.pretrain) if checkpoint is not None else None
-    if network.features and not (described and described.features):
+    checkpoint = read_checkpoint(model.pretrain) if model.pretrain else {}
+    given = describe(checkpoint, source=model.pretrain) if checkpoint else None
+    kept: tuple[str, ...] = () if refines and given and given.refiner else REFINER
+    if network.features and not (given and given.features):
         if not model.features_path:
+            why = f"{model.pretrain} has none" if given else "there is no model.pretrain that could have them"
             raise InputError(
-                f'model.features_path: found "", expected a file of the weights of {network.features}: '
-                + (
-                    f"{model.pretrain} has none"
-                    if model.pretrain
-                    else "there is no model.pretrain that could have them"
-                )
+                f'model.features_path: found "", expected a file of the weights of {network.features}: {why}'
             )
         load_imagenet_features(network, model.features_path)
-        checkpoint = checkpoint and with_features_of(network, checkpoint)
-    if checkpoint is not None and described is not None:
-        with_refiner = described.refiner
-        load_network(network, checkpoint, source=model.pretrain, base_only=not (refines and with_refiner))
+        kept += FEATURES_OF_OTHERS
+    if given:
+        load_network(network, checkpoint, source=model.pretrain, kept=kept)
     elif refines:
         raise InputError(
             f'model.pretrain: found "", expected a checkpoint of stage 1: stage {stage} refines a trained network'

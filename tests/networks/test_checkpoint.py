@@ -10,6 +10,7 @@ import torch
 from misc.errors import InputError
 from networks import InstMatt
 from networks.checkpoint import (
+    REFINER,
     load_network,
     network_from_checkpoint,
     read_checkpoint,
@@ -38,7 +39,7 @@ def test_stage1_checkpoint_starts_stage2_and_nothing_else(tmp_path: Path) -> Non
     network = small_network(seed=2)
     with pytest.raises(InputError, match=r"x\.pth: a stage-1 checkpoint"):
         load_network(network, checkpoint, source="x.pth")
-    load_network(network, checkpoint, source="x.pth", base_only=True)
+    load_network(network, checkpoint, source="x.pth", kept=REFINER)
     assert torch.equal(network.encoder.conv2.weight, base.encoder.conv2.weight)
     assert network.refiner is not None
 
