@@ -93,6 +93,9 @@ class Train:
     compile: bool = key(False, "torch.compile: minutes at the start, faster steps; needs a compiler")
     sync_bn: bool = key(True, "batch norm over all processes in stage 1")
     freeze_bn: bool = key(False, "stage 1: batch norm keeps the statistics of model.pretrain, for few crops per step")
+    features_rate: float = key(
+        0.0, "stage 1: learning rate of model.arch.features, as a share of G_lr; 0 = not taught", least=0, most=1
+    )
     val_step: int = key(2000, "validate every so many steps; 0 = never", least=0)
     best_metric: str = key("MAD", "IMQ figure that decides the best checkpoint, a measure of evaluation/measures.py")
     val_images: int = key(0, "validate on the first so many images of the test lists; 0 = all", least=0)

@@ -2,7 +2,7 @@
 
 The network of Tan and Le (EfficientNet, ICML 2019), B0, in the form that Google made for small devices (2020): no
 squeeze-and-excitation, ReLU6. Its batch norms are folded into the convolutions when its weights are imported
-(``networks.imagenet``): it is read, not trained.
+(``networks.imagenet``): training finds none, and leaves the rest as it is unless ``train.features_rate`` is above 0.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """``efficientnet_lite0``: a photograph to features at 1/4, 1/8 and 1/16. Frozen; random until weights are loaded.
+    """``efficientnet_lite0``: a photograph to features at 1/4, 1/8 and 1/16. Random until weights are loaded.
+
+    It learns nothing unless asked to (``requires_grad_``).
 
     It is computed in float32 in any case. Its first convolutions suffer most from weights rounded to bfloat16: mattes
     then differ twenty times as much from those of float32.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -113,6 +114,9 @@ def build_trainer(config: Config, *, stage: int, device: torch.device) -> Traine
     joined = config.model.batch_size * (distributed.world_size() if train.sync_bn else 1)
     if train.freeze_bn and not STAGES[stage].batch_norm:
         raise InputError(f"train.freeze_bn: found true, expected false in stage {stage}, which trains no batch norm")
+    if train.features_rate and (STAGES[stage].refiner or not config.model.arch.features):
+        why = "model.arch.features is empty" if not config.model.arch.features else f"stage {stage} does not teach them"
+        raise InputError(f"train.features_rate: found {train.features_rate}, expected 0: {why}")
     learns_norm = STAGES[stage].batch_norm and not train.freeze_bn
     if learns_norm and joined < 2:
         raise InputError(
@@ -200,7 +204,7 @@ def _build_state(config: Config, *, stage: int, device: torch.device, folder: Pa
     state = TrainingState(
         network=network,
         optimizer=torch.optim.Adam(
-            [parameter for parameter in network.parameters() if parameter.requires_grad],
+            _parameter_groups(network),
             lr=config.train.G_lr,
             betas=(config.train.beta1, config.train.beta2),
         ),
@@ -215,6 +219,15 @@ def _build_state(config: Config, *, stage: int, device: torch.device, folder: Pa
         except InputError as error:
             raise InputError(f"{error}{_other_checkpoints(state, resume)}") from None
     return state, task
+
+
+def _parameter_groups(network: InstMatt) -> list[dict[str, Any]]:
+    """What learns, for the optimizer; features of others, if they do, apart, as their rate is another."""
+    features = network.encoder.features
+    apart = [parameter for parameter in features.parameters() if parameter.requires_grad] if features else []
+    known = {id(parameter) for parameter in apart}
+    rest = [parameter for parameter in network.parameters() if parameter.requires_grad and id(parameter) not in known]
+    return [{"params": rest}, {"params": apart, "features": True}] if apart else [{"params": rest}]
 
 
 def _other_checkpoints(state: TrainingState, broken: Path) -> str:

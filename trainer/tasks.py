@@ -92,6 +92,11 @@ class MutualGuidanceTask(Task):
         config: the ``train`` section.
     """
 
+    def __init__(self, network: InstMatt, config: Train) -> None:
+        super().__init__(network, config)
+        if network.encoder.features is not None:
+            network.encoder.features.requires_grad_(config.features_rate > 0)
+
     def train(self, mode: bool = True) -> MutualGuidanceTask:
         """Training mode, but for batch norm under ``train.freeze_bn``: its statistics stay, scale and shift learn.
 

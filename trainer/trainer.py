@@ -110,7 +110,7 @@ class Trainer:
         started = time.perf_counter()
         rate = self._learning_rate()
         for group in self.state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * (self.config.train.features_rate if group.get("features") else 1)
         self.state.optimizer.zero_grad(set_to_none=True)
         parts = self.config.train.accumulate
         loading = 0.0
