@@ -1,12 +1,15 @@
-"""Alphas of photographed people anew, by a network that knows more about hair than they do (self-training).
+"""Alphas of photographed people anew, by a network that knows more about hair than they do.
 
     python -m dataloader.relabel masks PEOPLE MASKS                one mask per photograph, from its alpha
     python infer.py --image-dir PEOPLE/photo --mask-dir MASKS --output MATTES --flip
     python -m dataloader.relabel merge PEOPLE MATTES NEW           people to train on: fg/, alpha/ and photo/
 
+The mattes may be those of any other network too, one per photograph: NAME/00.png.
+
 PEOPLE holds ``fg/`` and ``alpha/``, and ``photo/`` for those who were not cut out of it: the same pixels as ``alpha``.
 A matte takes the place of an alpha where both see the same person (IoU), near the alpha, and in the upper part of a
-person who is seen whole, where hair is; of a portrait, which the lower edge of its picture cuts off, everywhere.
+person who is seen whole, where hair is; of a portrait, which the lower edge of its picture cuts off, everywhere. Where
+they differ over more than the width of a lock of hair, one has lost something or took something along: the alpha stays.
 Colours are estimated anew from the photograph (needs pymatting). Others are linked as they are.
 """
 
@@ -35,27 +38,41 @@ from misc.sizes import require_size
 
 UPPER, FADE = 0.22, 0.05  # share of a person's height in which the matte counts, and above whose end it fades
 NEAR = 30  # pixels round an alpha in which its person may be
+APART, LOCK = 0.35, 5  # alphas that differ by more do so over more than twice so many pixels: not hair
+ROUND = 21  # pixels round such a place that keep their alpha too
 PRESENT = 0.05  # alphas above it are near the person
 
 
-def merged(alpha: np.ndarray, matte: np.ndarray) -> np.ndarray:
+def merged(alpha: np.ndarray, matte: np.ndarray, *, share: float = 1.0) -> np.ndarray:
     """The alpha with the matte in its place where that may be, see the module.
 
     Args:
         alpha: (H, W) float32 in [0, 1], not empty.
         matte: the same of the network.
+        share: of the matte where it counts, 0 to 1; the rest is the alpha.
 
     Returns:
         (H, W) float32 in [0, 1].
     """
     rows = np.flatnonzero((alpha > 0.5).any(axis=1))
-    ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * NEAR + 1, 2 * NEAR + 1))
-    near = cv2.dilate((alpha > PRESENT).astype(np.uint8), ellipse)
-    share = np.ones(len(alpha), np.float32)
+    near = cv2.dilate((alpha > PRESENT).astype(np.uint8), _disc(NEAR))
+    upper = np.ones(len(alpha), np.float32)
     if rows[-1] < len(alpha) - 1:  # seen down to the feet
         depth = (np.arange(len(alpha)) - rows[0]) / len(range(rows[0], rows[-1] + 1))
-        share = np.clip((UPPER - depth) / FADE, 0, 1).astype(np.float32)
-    return matte * near * share[:, None] + alpha * (1 - share[:, None])
+        upper = np.clip((UPPER - depth) / FADE, 0, 1).astype(np.float32)
+    counts = share * upper[:, None] * (1 - _disputed(alpha, matte))
+    return matte * near * counts + alpha * (1 - counts)
+
+
+def _disputed(alpha: np.ndarray, matte: np.ndarray) -> np.ndarray:
+    """Where they differ over more than the width of a lock of hair, and round that; (H, W) in [0, 1], soft."""
+    apart = (np.abs(alpha - matte) > APART).astype(np.uint8)
+    cores = cv2.erode(apart, _disc(LOCK), borderType=cv2.BORDER_REPLICATE)
+    return cv2.GaussianBlur(cv2.dilate(cores, _disc(ROUND)).astype(np.float32), (0, 0), 2)
+
+
+def _disc(radius: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
 
 
 def agreement(alpha: np.ndarray, matte: np.ndarray) -> float:
@@ -74,7 +91,7 @@ def masks_of(people: Path, output: Path) -> int:
     return len(photographs)
 
 
-def relabel(people: Path, mattes: Path, output: Path, *, least: float) -> tuple[Counter[str], list[str]]:
+def relabel(people: Path, mattes: Path, output: Path, *, least: float, share: float) -> tuple[Counter[str], list[str]]:
     """Write the people anew; those that are there already are passed over.
 
     Args:
@@ -82,6 +99,7 @@ def relabel(people: Path, mattes: Path, output: Path, *, least: float) -> tuple[
         mattes: NAME/00.png for each photograph; one without keeps its alpha.
         output: gets fg/, alpha/ and photo/.
         least: IoU of alpha and matte from which on the matte is used.
+        share: of the matte, see :func:`merged`.
 
     Returns:
         How many people have a new alpha and how many keep theirs, and a line for each that could not be done.
@@ -101,7 +119,7 @@ def relabel(people: Path, mattes: Path, output: Path, *, least: float) -> tuple[
             with one_of_many(person.color):
                 found = None
                 if photograph is not None:
-                    found = _new_alpha(person.alpha, mattes / name / "00.png", least=least)
+                    found = _new_alpha(person.alpha, mattes / name / "00.png", least=least, share=share)
                     link(photograph, output / "photo" / photograph.name)  # not of somebody who gets no alpha
                 counts["new" if found is not None else "kept"] += 1
                 if (output / "alpha" / f"{name}.png").exists():
@@ -121,13 +139,13 @@ def relabel(people: Path, mattes: Path, output: Path, *, least: float) -> tuple[
     return counts, failed
 
 
-def _new_alpha(path: Path, matte_path: Path, *, least: float) -> np.ndarray | None:
+def _new_alpha(path: Path, matte_path: Path, *, least: float, share: float) -> np.ndarray | None:
     """The alpha with the matte in it, or ``None`` where there is no matte or it is of something else."""
     if not matte_path.is_file():
         return None
     alpha, matte = read_alpha(path), read_alpha(matte_path)
     require_size(matte, alpha.shape, path=matte_path, like=path)
-    return merged(alpha, matte) if agreement(alpha, matte) >= least else None
+    return merged(alpha, matte, share=share) if agreement(alpha, matte) >= least else None
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -142,6 +160,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     merge.add_argument("mattes", type=Path, help="what infer.py made of photo/ and the masks")
     merge.add_argument("output", type=Path, help="gets fg/, alpha/ and photo/")
     merge.add_argument("--least", type=float, default=0.97, help="IoU from which on a matte is used [%(default)s]")
+    merge.add_argument("--share", type=float, default=1.0, help="of a matte; the rest is the alpha [%(default)s]")
     return parser.parse_args(arguments)
 
 
@@ -151,13 +170,14 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "masks":
         print(f"{masks_of(options.people, options.output)} masks in {options.output}")
         return 0
-    if not 0 <= options.least <= 1:
-        raise InputError(f"--least: found {options.least}, expected 0 to 1")
+    for name in ("least", "share"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise InputError(f"--{name}: found {getattr(options, name)}, expected 0 to 1")
     if options.output.resolve() == options.people.resolve():
         raise InputError(f"{options.output}: is read too; choose another folder for the new people")
     if not options.mattes.is_dir():
         raise FileNotFoundError(f"{options.mattes}: no such folder; expected the mattes that infer.py made")
-    counts, failed = relabel(options.people, options.mattes, options.output, least=options.least)
+    counts, failed = relabel(options.people, options.mattes, options.output, least=options.least, share=options.share)
     for line in failed:
         say(f"error: {line}")
     print(f"{options.output}: {counts['new']} people with a new alpha, {counts['kept']} as they were")

@@ -63,6 +63,19 @@ def test_mattes_take_the_place_of_alphas_where_they_may(people: Path, tmp_path: 
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "new").rglob("*.png")}
 
 
+def test_hair_counts_and_what_is_lost_or_taken_along_does_not() -> None:
+    alpha = figure().alpha
+    inside, beside, hair = np.s_[150:180, 90:120], np.s_[100:140, 165:185], np.s_[10:60, 145:148]
+    assert alpha[inside].all() and not alpha[beside].any() and not alpha[hair].any()
+    matte = alpha.copy()
+    matte[inside], matte[beside], matte[hair] = 0.2, 0.9, 0.6
+    for share in (1.0, 0.5):
+        found = relabel.merged(alpha, matte, share=share)
+        for place in (inside, beside):
+            np.testing.assert_allclose(found[place], alpha[place], atol=1e-6)
+        np.testing.assert_allclose(found[20:50, 145:148], 0.6 * share, atol=1e-6)
+
+
 def test_mattes_of_somebody_else_and_bad_files_leave_people_as_they_are(
     people: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
