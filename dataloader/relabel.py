@@ -4,7 +4,11 @@
     python infer.py --image-dir PEOPLE/photo --mask-dir MASKS --output MATTES --flip
     python -m dataloader.relabel merge PEOPLE MATTES NEW           people to train on: fg/, alpha/ and photo/
 
-The mattes may be those of any other network too, one per photograph: NAME/00.png.
+or, in place of the first two, the mattes of RobustVideoMatting (Lin et al., WACV 2022), which needs no masks:
+
+    python -m dataloader.relabel mattes PEOPLE MATTES --network rvm_mobilenetv3_fp32.onnx
+
+Those of any network will do, one per photograph: MATTES/NAME/00.png.
 
 PEOPLE holds ``fg/`` and ``alpha/``, and ``photo/`` for those who were not cut out of it: the same pixels as ``alpha``.
 A matte takes the place of an alpha where both see the same person (IoU), near the alpha, and in the upper part of a
@@ -33,6 +37,7 @@ from misc.faults import ends_run, one_line, one_of_many
 from misc.files import link
 from misc.foreground import clean_foreground
 from misc.images import read_alpha, read_image, to_uint8, write_image
+from misc.packages import open_onnx
 from misc.people import write_masks
 from misc.sizes import require_size
 
@@ -89,6 +94,75 @@ def masks_of(people: Path, output: Path) -> int:
         mask = np.where(read_alpha(person.alpha) > 0.5, 255, 0).astype(np.uint8)
         write_masks(output / person.color.stem, [mask])
     return len(photographs)
+
+
+class VideoMatting:
+    """RobustVideoMatting in the ONNX file of its authors, used on single photographs.
+
+    It sees a photograph and its mirror image in several sizes; a matte is the median.
+
+    Args:
+        path: the file; float32.
+
+    Raises:
+        FileNotFoundError: no such file.
+        InputError: onnxruntime is not installed, or the file is of another network.
+    """
+
+    SIDES = (448, 512, 576, 640, 768)  # longer sides, pixels
+    INPUTS = ("src", "r1i", "r2i", "r3i", "r4i", "downsample_ratio")
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; expected RobustVideoMatting, an ONNX file")
+        self.session = open_onnx(path, device="cpu", wanted_by=f"{path}: this network")
+        inputs = {node.name: node.type for node in self.session.get_inputs()}
+        outputs = [node.name for node in self.session.get_outputs()]
+        if set(inputs) != set(self.INPUTS) or set(inputs.values()) != {"tensor(float)"} or "pha" not in outputs:
+            raise InputError(
+                f"{path}: found inputs {', '.join(inputs)} and outputs {', '.join(outputs)}; expected "
+                f"{', '.join(self.INPUTS)}, float32, and pha among the outputs, as RobustVideoMatting has"
+            )
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 RGB → alphas of all people in it, (H, W) float32 in [0, 1]."""
+        found = []
+        for side in self.SIDES:
+            factor = side / max(image.shape[:2])
+            sharp = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+            seen = cv2.resize(image, None, fx=factor, fy=factor, interpolation=sharp)
+            found.append(self._alpha(seen, image.shape))
+            found.append(self._alpha(seen[:, ::-1], image.shape)[:, ::-1])
+        return np.median(found, axis=0).astype(np.float32)
+
+    def _alpha(self, seen: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        nothing = np.zeros((1, 1, 1, 1), np.float32)  # was seen before
+        pixels = np.ascontiguousarray(seen.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+        values = (pixels, *[nothing] * 4, np.ones(1, np.float32))
+        alpha = self.session.run(["pha"], dict(zip(self.INPUTS, values)))[0][0, 0]
+        return np.clip(cv2.resize(alpha, shape[1::-1], interpolation=cv2.INTER_LINEAR), 0, 1)
+
+
+def mattes_of(people: Path, network: VideoMatting, output: Path) -> tuple[int, list[str]]:
+    """Write OUTPUT/NAME/00.png for every photograph; those that are there already are passed over.
+
+    Returns:
+        How many photographs have one, and a line for each that could not be done.
+    """
+    failed = []
+    photographs = find_photographs([people])
+    for person in tqdm(photographs, desc="mattes", unit="photo", disable=None):
+        path = output / person.color.stem / "00.png"
+        if path.exists():
+            continue
+        try:
+            with one_of_many(person.color):
+                write_image(path, to_uint8(network(read_image(person.color))))
+        except (InputError, OSError) as error:
+            if ends_run(error):
+                raise
+            failed.append(one_line(error))
+    return len(photographs) - len(failed), failed
 
 
 def relabel(people: Path, mattes: Path, output: Path, *, least: float, share: float) -> tuple[Counter[str], list[str]]:
@@ -155,9 +229,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     masks = commands.add_parser("masks", help="one mask per photograph, from its alpha")
     masks.add_argument("people", type=Path, help="folder with photo/ and alpha/")
     masks.add_argument("output", type=Path, help="gets NAME/00.png")
+    mattes = commands.add_parser("mattes", help="a matte per photograph, of RobustVideoMatting")
+    mattes.add_argument("people", type=Path, help="folder with photo/ and alpha/")
+    mattes.add_argument("output", type=Path, help="gets NAME/00.png")
+    mattes.add_argument(
+        "--network", type=Path, required=True, help="rvm_mobilenetv3_fp32.onnx or rvm_resnet50_fp32.onnx"
+    )
     merge = commands.add_parser("merge", help="people with the mattes in their alphas")
     merge.add_argument("people", type=Path, help="folder with fg/, alpha/ and photo/")
-    merge.add_argument("mattes", type=Path, help="what infer.py made of photo/ and the masks")
+    merge.add_argument("mattes", type=Path, help="NAME/00.png for each photograph, of infer.py or of mattes")
     merge.add_argument("output", type=Path, help="gets fg/, alpha/ and photo/")
     merge.add_argument("--least", type=float, default=0.97, help="IoU from which on a matte is used [%(default)s]")
     merge.add_argument("--share", type=float, default=1.0, help="of a matte; the rest is the alpha [%(default)s]")
@@ -170,13 +250,19 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "masks":
         print(f"{masks_of(options.people, options.output)} masks in {options.output}")
         return 0
+    if options.command == "mattes":
+        count, failed = mattes_of(options.people, VideoMatting(options.network), options.output)
+        for line in failed:
+            say(f"error: {line}")
+        print(f"{count} mattes in {options.output}")
+        return 1 if failed else 0
     for name in ("least", "share"):
         if not 0 <= getattr(options, name) <= 1:
             raise InputError(f"--{name}: found {getattr(options, name)}, expected 0 to 1")
     if options.output.resolve() == options.people.resolve():
         raise InputError(f"{options.output}: is read too; choose another folder for the new people")
     if not options.mattes.is_dir():
-        raise FileNotFoundError(f"{options.mattes}: no such folder; expected the mattes that infer.py made")
+        raise FileNotFoundError(f"{options.mattes}: no such folder; expected mattes of photo/")
     counts, failed = relabel(options.people, options.mattes, options.output, least=options.least, share=options.share)
     for line in failed:
         say(f"error: {line}")

@@ -8,6 +8,8 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from misc.errors import InputError, say
 
@@ -68,3 +70,25 @@ def _names(packages: Iterable[str]) -> str:
     """As the package index calls them, with what has to be named beside them."""
     tops = list(map(_top, packages))
     return " ".join([*(top.replace("_", "-") for top in tops), *(BESIDE[top] for top in tops if top in BESIDE)])
+
+
+def open_onnx(path: str | Path, *, device: str, wanted_by: str) -> Any:
+    """An ``onnxruntime.InferenceSession``.
+
+    Args:
+        path: an ONNX file that is there.
+        device: "cpu", or "cuda" with or without a number, which is used where onnxruntime can.
+        wanted_by: see :func:`need`.
+
+    Raises:
+        InputError: onnxruntime is not installed or broken, or it cannot use the file.
+    """
+    need("onnxruntime", wanted_by=wanted_by)
+    import onnxruntime  # optional
+
+    wanted = ["CUDAExecutionProvider"] * device.startswith("cuda") + ["CPUExecutionProvider"]
+    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    try:
+        return onnxruntime.InferenceSession(str(path), providers=providers)
+    except Exception as error:  # its exceptions have no common ancestor
+        raise InputError(f"{path}: not a usable ONNX file ({' '.join(str(error).split())[:160]})") from None

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from misc.errors import InputError
-from misc.packages import need
+from misc.packages import need, open_onnx
 from misc.torch_file import read_torch_file
 
 DETECTRON2_CONFIG = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
@@ -181,16 +181,9 @@ class OnnxDetector:
     def __init__(self, path: str | Path, device: str) -> None:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file; expected an instance segmenter, an ONNX file")
-        need("onnxruntime", wanted_by=f"{path}: this segmenter")
-        import onnxruntime  # optional
+        self.session = open_onnx(path, device=device, wanted_by=f"{path}: this segmenter")
         from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
-        wanted = ["CUDAExecutionProvider"] * device.startswith("cuda") + ["CPUExecutionProvider"]
-        providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
-        try:
-            self.session = onnxruntime.InferenceSession(str(path), providers=providers)
-        except Exception as error:  # its exceptions have no common ancestor
-            raise InputError(f"{path}: not a usable ONNX file ({' '.join(str(error).split())[:160]})") from None
         inputs = self.session.get_inputs()
         outputs = [output.name for output in self.session.get_outputs()]
         missing = [name for name in ("labels", "scores", "masks") if name not in outputs]

@@ -76,6 +76,40 @@ def test_hair_counts_and_what_is_lost_or_taken_along_does_not() -> None:
         np.testing.assert_allclose(found[20:50, 145:148], 0.6 * share, atol=1e-6)
 
 
+def video_network(path: Path, *names: str) -> Path:
+    """An ONNX file with the inputs of RobustVideoMatting, whose alpha is the mean of the colours."""
+    onnx, _ = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    value = onnx.helper.make_tensor_value_info
+    inputs = [value(name, onnx.TensorProto.FLOAT, [None] if "ratio" in name else [None] * 4) for name in names]
+    axis = onnx.helper.make_tensor("axis", onnx.TensorProto.INT64, [1], [1])
+    node = onnx.helper.make_node("ReduceMean", ["src", "axis"], ["pha"], keepdims=1)
+    outputs = [value("pha", onnx.TensorProto.FLOAT, [None] * 4)]
+    graph = onnx.helper.make_graph([node], "network", inputs, outputs, [axis])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8), path)
+    return path
+
+
+def test_another_network_makes_mattes(people: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    network = video_network(tmp_path / "rvm.onnx", *relabel.VideoMatting.INPUTS)
+    command = ["mattes", str(people), str(tmp_path / "mattes"), "--network"]
+    (people / "photo" / "whole.png").write_bytes(b"no picture")
+    assert relabel.main([*command, str(network)]) == 1
+    assert "photo/whole.png" in capsys.readouterr().err
+    matte = read_alpha(tmp_path / "mattes" / "portrait" / "00.png")
+    grey = read_image(people / "photo" / "portrait.png").mean(axis=2) / 255
+    assert np.corrcoef(matte.ravel(), grey.ravel())[0, 1] > 0.95
+    assert abs(float(matte.mean() - grey.mean())) < 0.01
+    write_image(people / "photo" / "whole.png", photograph(280, 200, seed=2))
+    before = (tmp_path / "mattes" / "portrait" / "00.png").stat().st_mtime_ns
+    assert relabel.main([*command, str(network)]) == 0
+    assert (tmp_path / "mattes" / "portrait" / "00.png").stat().st_mtime_ns == before
+    assert (tmp_path / "mattes" / "whole" / "00.png").is_file()
+    with pytest.raises(InputError, match=r"other\.onnx: found inputs src and outputs pha; expected src, r1i"):
+        relabel.main([*command, str(video_network(tmp_path / "other.onnx", "src"))])
+    with pytest.raises(FileNotFoundError, match=r"none\.onnx: no such file"):
+        relabel.main([*command, str(tmp_path / "none.onnx")])
+
+
 def test_mattes_of_somebody_else_and_bad_files_leave_people_as_they_are(
     people: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
