@@ -192,8 +192,8 @@ def test_a_run_takes_them_from_where_they_are(tmp_path: Path) -> None:
         network_from_checkpoint(tmp_path / "with.pth", named={"model.arch.features": ""})
 
 
-def test_those_of_the_shipped_network_are_those_of_the_package() -> None:
-    """Recorded with efficientnet_lite_pytorch 0.1.0; the file that is shipped holds its matrices in half precision."""
+def test_those_of_the_shipped_network_are_what_the_package_computes() -> None:
+    """Recorded with efficientnet_lite_pytorch 0.1.0 and the shipped weights, which it was given unfolded."""
     recorded = np.load(ROOT / "tests" / "fixtures" / "golden" / "efficientnet_lite0.npz")
     network = network_from_checkpoint(ROOT / "checkpoints" / "instmatt-s.pth")
     features = network.encoder.features
