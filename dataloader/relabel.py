@@ -252,10 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.command == "mattes":
         count, failed = mattes_of(options.people, VideoMatting(options.network), options.output)
-        for line in failed:
-            say(f"error: {line}")
-        print(f"{count} mattes in {options.output}")
-        return 1 if failed else 0
+        return _told(f"{count} mattes in {options.output}", failed)
     for name in ("least", "share"):
         if not 0 <= getattr(options, name) <= 1:
             raise InputError(f"--{name}: found {getattr(options, name)}, expected 0 to 1")
@@ -264,9 +261,14 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.mattes.is_dir():
         raise FileNotFoundError(f"{options.mattes}: no such folder; expected mattes of photo/")
     counts, failed = relabel(options.people, options.mattes, options.output, least=options.least, share=options.share)
+    return _told(f"{options.output}: {counts['new']} people with a new alpha, {counts['kept']} as they were", failed)
+
+
+def _told(done: str, failed: list[str]) -> int:
+    """Say what could not be done and what was done; returns the exit status."""
     for line in failed:
         say(f"error: {line}")
-    print(f"{options.output}: {counts['new']} people with a new alpha, {counts['kept']} as they were")
+    print(done)
     return 1 if failed else 0
 
 

@@ -223,11 +223,10 @@ def _build_state(config: Config, *, stage: int, device: torch.device, folder: Pa
 
 def _parameter_groups(network: InstMatt) -> list[dict[str, Any]]:
     """What learns, for the optimizer; features of others, if they do, apart, as their rate is another."""
-    features = network.encoder.features
-    apart = [parameter for parameter in features.parameters() if parameter.requires_grad] if features else []
-    known = {id(parameter) for parameter in apart}
-    rest = [parameter for parameter in network.parameters() if parameter.requires_grad and id(parameter) not in known]
-    return [{"params": rest}, {"params": apart, "features": True}] if apart else [{"params": rest}]
+    learning = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    apart = [parameter for name, parameter in learning.items() if name.startswith(FEATURES_OF_OTHERS[0])]
+    rest = [parameter for name, parameter in learning.items() if not name.startswith(FEATURES_OF_OTHERS[0])]
+    return [{"params": rest}, *([{"params": apart, "features": True}] if apart else [])]
 
 
 def _other_checkpoints(state: TrainingState, broken: Path) -> str:
