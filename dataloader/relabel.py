@@ -37,8 +37,9 @@ from misc.faults import ends_run, one_line, one_of_many
 from misc.files import link
 from misc.foreground import clean_foreground
 from misc.images import read_alpha, read_image, to_uint8, write_image
+from misc.morphology import ellipse
 from misc.packages import open_onnx
-from misc.people import write_masks
+from misc.people import is_searched, search, write_masks
 from misc.sizes import require_size
 
 UPPER, FADE = 0.22, 0.05  # share of a person's height in which the matte counts, and above whose end it fades
@@ -60,7 +61,7 @@ def merged(alpha: np.ndarray, matte: np.ndarray, *, share: float = 1.0) -> np.nd
         (H, W) float32 in [0, 1].
     """
     rows = np.flatnonzero((alpha > 0.5).any(axis=1))
-    near = cv2.dilate((alpha > PRESENT).astype(np.uint8), _disc(NEAR))
+    near = cv2.dilate((alpha > PRESENT).astype(np.uint8), ellipse(2 * NEAR + 1))
     upper = np.ones(len(alpha), np.float32)
     if rows[-1] < len(alpha) - 1:  # seen down to the feet
         depth = (np.arange(len(alpha)) - rows[0]) / len(range(rows[0], rows[-1] + 1))
@@ -72,12 +73,8 @@ def merged(alpha: np.ndarray, matte: np.ndarray, *, share: float = 1.0) -> np.nd
 def _disputed(alpha: np.ndarray, matte: np.ndarray) -> np.ndarray:
     """Where they differ over more than the width of a lock of hair, and round that; (H, W) in [0, 1], soft."""
     apart = (np.abs(alpha - matte) > APART).astype(np.uint8)
-    cores = cv2.erode(apart, _disc(LOCK), borderType=cv2.BORDER_REPLICATE)
-    return cv2.GaussianBlur(cv2.dilate(cores, _disc(ROUND)).astype(np.float32), (0, 0), 2)
-
-
-def _disc(radius: int) -> np.ndarray:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    cores = cv2.erode(apart, ellipse(2 * LOCK + 1), borderType=cv2.BORDER_REPLICATE)
+    return cv2.GaussianBlur(cv2.dilate(cores, ellipse(2 * ROUND + 1)).astype(np.float32), (0, 0), 2)
 
 
 def agreement(alpha: np.ndarray, matte: np.ndarray) -> float:
@@ -149,19 +146,9 @@ def mattes_of(people: Path, network: VideoMatting, output: Path) -> tuple[int, l
     Returns:
         How many photographs have one, and a line for each that could not be done.
     """
-    failed = []
-    photographs = find_photographs([people])
-    for person in tqdm(photographs, desc="mattes", unit="photo", disable=None):
-        path = output / person.color.stem / "00.png"
-        if path.exists():
-            continue
-        try:
-            with one_of_many(person.color):
-                write_image(path, to_uint8(network(read_image(person.color))))
-        except (InputError, OSError) as error:
-            if ends_run(error):
-                raise
-            failed.append(one_line(error))
+    photographs = [person.color for person in find_photographs([people])]
+    left = [path for path in photographs if not is_searched(output, path)]
+    _, failed = search(lambda image: [to_uint8(network(image))], left, output, task="mattes")
     return len(photographs) - len(failed), failed
 
 

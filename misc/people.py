@@ -60,6 +60,7 @@ def search(
     photographs: Sequence[Path],
     output: Path,
     *,
+    task: str = "find people",
     hide_progress: bool | None = None,
 ) -> tuple[list[str], list[str]]:
     """Write the masks of every photograph as ``output/<image name>/NN.png``.
@@ -68,7 +69,8 @@ def search(
         find: from a (H, W, 3) uint8 RGB photograph to its masks, such as ``misc.detectors.PeopleFinder``.
         photographs: files of different stems; ``is_searched`` tells those whose masks are there.
         output: folder to write to.
-        hide_progress: of the progress bar; ``None`` hides it where standard error is no terminal.
+        task: what the progress bar says.
+        hide_progress: of that bar; ``None`` hides it where standard error is no terminal.
 
     Returns:
         Names of photographs without people, and one line about each that cannot be read, is too large or whose masks
@@ -78,7 +80,7 @@ def search(
         OSError: no mask can be written.
     """
     empty, failed = [], []
-    for path in tqdm(photographs, desc="find people", unit="photo", disable=hide_progress):
+    for path in tqdm(photographs, desc=task, unit="photo", disable=hide_progress):
         try:
             with one_of_many(path):
                 masks = find(read_image(path))
