@@ -19,7 +19,7 @@ from torch import Tensor
 from misc.errors import InputError, shown
 from misc.files import atomic_path, no_room
 from misc.torch_file import read_torch_file, require_tensors
-from networks.features import FEATURES
+from networks.features import FEATURES, PLACE
 from networks.instmatt import InstMatt
 from networks.layers import scaled
 from networks.settings import Settings, named_settings, recorded_settings
@@ -37,7 +37,7 @@ COUNTERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch
 WIDTH_KEY, FEATURES_KEY = "model.arch.width", "model.arch.features"  # of a configuration
 _STEM = "encoder.conv1.module.weight_bar"
 _CODE = "encoder.layer_bottleneck.0.conv1.module.weight_bar"
-REFINER, FEATURES_OF_OTHERS = ("refiner.",), ("encoder.features.", "encoder.added.")  # beginnings of names
+REFINER, FEATURES_OF_OTHERS = ("refiner.",), (PLACE, "encoder.added.")  # beginnings of names
 
 
 def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -41,6 +41,7 @@ STAGES = (
     Stage(3, 2, 6, 80, 3),
     Stage(5, 1, 6, 112, 3),
 )
+PLACE = "encoder.features."  # beginning of the names of their weights in a network
 READ = (1, 2, 4)  # stages whose output is a feature: at 1/4, 1/8 and 1/16
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from misc.errors import InputError
 from misc.files import write_bytes
 from misc.packages import need
+from networks.features import PLACE
 from networks.fold import fold
 from networks.instmatt import InstMatt, normalise
 from networks.layers import scaled
@@ -27,7 +28,6 @@ from networks.refiner import MultiInstanceRefiner
 OPSET = 17
 WEIGHTS = ("fp32", "fp16", "bf16")  # how a file stores the weights of convolutions
 Axes = dict[str, dict[int, str]]  # name of an input or output -> number of an axis that varies -> what it counts
-IN_HALF = "encoder.features."  # weights that bfloat16 is too coarse for, see networks.features
 SIDE = 64  # of the tensors that are traced
 
 
@@ -164,8 +164,8 @@ def finished(graph: bytes, *, weights: str, facts: Mapping[str, Any]) -> bytes:
     if weights != "fp32":
         kind = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}[weights]
         of_convolutions = {node.input[1] for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")}
-        casts = [
-            _store_as(tensor, kind=onnx.TensorProto.FLOAT16 if IN_HALF in tensor.name else kind)
+        casts = [  # bfloat16 is too coarse for the features of an ImageNet network, see there
+            _store_as(tensor, kind=onnx.TensorProto.FLOAT16 if PLACE in tensor.name else kind)
             for tensor in model.graph.initializer
             if tensor.name in of_convolutions
         ]

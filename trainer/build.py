@@ -21,6 +21,7 @@ from misc.files import write_text
 from misc.keys import Value
 from networks import InstMatt
 from networks.checkpoint import FEATURES_OF_OTHERS, REFINER, describe, few, load_network, load_refiner, read_checkpoint
+from networks.features import PLACE
 from networks.imagenet import load_imagenet_encoder, load_imagenet_features
 from networks.predictor import Predictor
 from trainer.compiler import require_compiler
@@ -224,8 +225,8 @@ def _build_state(config: Config, *, stage: int, device: torch.device, folder: Pa
 def _parameter_groups(network: InstMatt) -> list[dict[str, Any]]:
     """What learns, for the optimizer; features of others, if they do, apart, as their rate is another."""
     learning = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
-    apart = [parameter for name, parameter in learning.items() if name.startswith(FEATURES_OF_OTHERS[0])]
-    rest = [parameter for name, parameter in learning.items() if not name.startswith(FEATURES_OF_OTHERS[0])]
+    apart = [parameter for name, parameter in learning.items() if name.startswith(PLACE)]
+    rest = [parameter for name, parameter in learning.items() if not name.startswith(PLACE)]
     return [{"params": rest}, *([{"params": apart, "features": True}] if apart else [])]
 
 
