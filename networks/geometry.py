@@ -10,7 +10,7 @@ import numpy as np
 
 from misc.images import put
 
-PADDING = 32  # reflected rim on every side, pixels
+PADDING = 32  # reflected rim on every side of a photograph, pixels, as published
 STRIDE = 32  # the network's
 ROWS = 256  # of a matte that are enlarged at once: bounds memory
 
@@ -23,6 +23,7 @@ class Geometry:
         original: of the file.
         resized: after limiting the longer side.
         padded: after the reflected rim; multiples of 32.
+        rim: least width of that on each side; above and to the left it is just so wide.
         smooth: what becomes smaller is averaged over all its pixels; else, as published, photographs and mattes are
             resized bilinearly and masks take the nearest pixel.
     """
@@ -30,6 +31,7 @@ class Geometry:
     original: tuple[int, int]
     resized: tuple[int, int]
     padded: tuple[int, int]
+    rim: int = PADDING
     smooth: bool = False
 
     @classmethod
@@ -39,12 +41,12 @@ class Geometry:
         resized = (height, width)
         if ratio < 1:
             resized = (max(1, int(height * ratio)), max(1, int(width * ratio)))
-        return cls((height, width), resized, _padded(resized))
+        return cls((height, width), resized, _padded(resized, PADDING))
 
     @classmethod
-    def to_size(cls, original: tuple[int, int], resized: tuple[int, int]) -> Geometry:
+    def to_size(cls, original: tuple[int, int], resized: tuple[int, int], *, rim: int) -> Geometry:
         """Sizes of a part of a photograph that is brought to a given size, larger or smaller."""
-        return cls(original, resized, _padded(resized), smooth=True)
+        return cls(original, resized, _padded(resized, rim), rim, smooth=True)
 
     def forward(self, image: np.ndarray, *, nearest: bool = False) -> np.ndarray:
         """Resize and pad.
@@ -70,15 +72,15 @@ class Geometry:
 
     def pad(self, image: np.ndarray) -> np.ndarray:
         """An array of the resized size with its reflected rim."""
-        below = self.padded[0] - self.resized[0] - PADDING
-        right = self.padded[1] - self.resized[1] - PADDING
-        rim = [(PADDING, below), (PADDING, right)] + [(0, 0)] * (image.ndim - 2)
-        return np.pad(image, rim, mode="reflect" if min(self.resized) > 1 else "edge")
+        below = self.padded[0] - self.resized[0] - self.rim
+        right = self.padded[1] - self.resized[1] - self.rim
+        rims = [(self.rim, below), (self.rim, right)] + [(0, 0)] * (image.ndim - 2)
+        return np.pad(image, rims, mode="reflect" if min(self.resized) > 1 else "edge")
 
     def unpad(self, mattes: np.ndarray) -> np.ndarray:
         """Mattes (K, H, W) of the padded size without the rim, as a new array."""
         height, width = self.resized
-        return np.ascontiguousarray(mattes[:, PADDING : PADDING + height, PADDING : PADDING + width])
+        return np.ascontiguousarray(mattes[:, self.rim : self.rim + height, self.rim : self.rim + width])
 
     def inverse(self, mattes: np.ndarray, out: Sequence[np.ndarray]) -> None:
         """Resize mattes back.
@@ -109,8 +111,8 @@ def enlarged_rows(matte: np.ndarray, size: tuple[int, int], rows: slice) -> np.n
     return out
 
 
-def _padded(size: tuple[int, int]) -> tuple[int, int]:
-    height, width = (-(-(side + 2 * PADDING) // STRIDE) * STRIDE for side in size)
+def _padded(size: tuple[int, int], rim: int) -> tuple[int, int]:
+    height, width = (-(-(side + 2 * rim) // STRIDE) * STRIDE for side in size)
     return height, width
 
 

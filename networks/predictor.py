@@ -23,7 +23,7 @@ from networks.detail import add_detail
 from networks.geometry import Geometry
 from networks.guidance import tri_masks, untangle
 from networks.instmatt import InstMatt, normalise
-from networks.scale import Crop, at_most_one, own_parts, plan_crops
+from networks.scale import RIM, Crop, at_most_one, own_parts, plan_crops
 
 BYTES_PER_PIXEL = 160  # of the trunk's activations for one instance in float32, estimated from its layers
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints" / "instmatt-s.pth"  # InstMatt-S, see its model card
@@ -167,7 +167,7 @@ class Predictor:
         max_side = self.settings.max_side
         if self.settings.scale == "person":
             crops = plan_crops(masks, max_side=max_side)
-            return [(crop, Geometry.to_size((crop.part.height, crop.part.width), crop.size)) for crop in crops]
+            return [(crop, Geometry.to_size((crop.part.height, crop.part.width), crop.size, rim=RIM)) for crop in crops]
         geometry = Geometry.plan(*masks.shape[1:], max_side=max_side)
         whole = Crop(tuple(range(len(masks))), Box(0, 0, *geometry.original), geometry.resized)
         return [(whole, geometry)]

@@ -19,12 +19,13 @@ import numpy as np
 
 from misc.box import Box
 from misc.images import most_of
-from networks.geometry import PADDING, STRIDE
+from networks.geometry import STRIDE
 
-TARGET = 500  # longer side of a mask's box in the network, pixels: see the model card of InstMatt-S
+TARGET = 680  # longer side of a mask's box in the network, pixels: see the model card of InstMatt-S
 MOST_ENLARGED = 2.0  # beyond it nothing appears that was not photographed
-MARGIN = 0.25  # round a mask's box, as a share of its longer side: what the mask lacks, and a little background
+MARGIN = 0.17  # round a mask's box, as a share of its longer side: what the mask lacks, and a little background
 LEAST_MARGIN = 32  # the same in pixels of the network
+RIM = 16  # that is reflected round a crop, pixels of the network
 LIKE = 2.0  # how often the longest box of a crop may hold its shortest
 STRIP = 2**18  # pixels whose sums are there at the same time: bounds memory
 LARGEST_CROP = 1280 * 853  # pixels of the network: bounds memory and time of one person
@@ -129,7 +130,7 @@ def own_parts(targets: np.ndarray) -> list[Box]:
 
 
 def _own_part(box: Box, *, shape: tuple[int, int]) -> Box:
-    grown = _grown(box, shape=shape, more=PADDING)
+    grown = _grown(box, shape=shape, more=RIM)
     top, left = (edge // STRIDE * STRIDE for edge in grown[:2])
     bottom, right = (-(-edge // STRIDE) * STRIDE for edge in grown[2:])
     return Box(top, left, bottom, right)

@@ -26,6 +26,7 @@ class Settings:
         2, "most iterations of the refiner; 2 as published, 0 = stage 1 only", least=0, most=100
     )
     refine_share: float = share(1.0, "of the refined alpha in the matte, the rest is that of stage 1; 1 as published")
+    refine_alone: bool = key(True, "also refine a person who is matted without others, who has nobody to be told from")
     scale: str = key("photograph", "what the network sees at a set size", choices=("photograph", "person"))
     detail: bool = key(False, "detail of the photograph at its full size, where hair is")
     drop_far: bool = key(False, "pieces that can be seen and are far from the mask go")

@@ -30,6 +30,7 @@ OTHERS: dict[str, Any] = {
     "mutual_guidance": False,
     "refine_iterations": 1,
     "refine_share": 0.75,
+    "refine_alone": False,
     "max_side": 320,
     "flip": True,
     "untangle_masks": True,

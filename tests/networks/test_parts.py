@@ -75,5 +75,5 @@ def test_who_is_elsewhere_does_not_speak() -> None:
 def test_parts_hold_the_mask_and_its_margin() -> None:
     mask = np.zeros((320, 640), np.uint8)
     mask[100:200, 300:340] = 1
-    assert own_parts(mask[None]) == [Box(32, 224, 288, 416)]
+    assert own_parts(mask[None]) == [Box(32, 224, 256, 416)]
     assert own_parts(np.ones_like(mask)[None]) == [Box(0, 0, 320, 640)]

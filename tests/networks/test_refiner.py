@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,3 +106,19 @@ def test_refinement_is_what_the_checkpoint_was_made_for(tmp_path: Path) -> None:
     assert asked.settings == Settings(refine_iterations=3, refine_share=0.75)
     write_checkpoint(path, {"state_dict": to_published(network.state_dict())})
     assert Predictor(path, device="cpu").settings == Settings(refine_iterations=2, refine_share=1.0, drop_far=False)
+
+
+def test_without_refine_alone_only_people_with_others_are_refined(small_checkpoint: Path) -> None:
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    masks = np.zeros((2, 96, 128), bool)
+    masks[0, 20:80, 10:60] = masks[1, 20:80, 50:110] = True
+
+    def mattes(people: int, **settings: Any) -> np.ndarray:
+        return Predictor(small_checkpoint, device="cpu", scale="photograph", **settings)(image, masks[:people])
+
+    for people, alone in ((1, True), (2, False)):
+        refined, stage1 = mattes(people), mattes(people, refine_iterations=0)
+        asked = mattes(people, refine_alone=False)
+        assert (refined != stage1).any()
+        np.testing.assert_array_equal(asked, stage1 if alone else refined)
