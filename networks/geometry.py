@@ -22,15 +22,13 @@ class Geometry:
     Attributes:
         original: of the file.
         resized: after limiting the longer side.
-        padded: after the reflected rim; multiples of 32.
-        rim: least width of that on each side; above and to the left it is just so wide.
+        rim: least width of the reflected rim on each side; above and to the left it is just so wide.
         smooth: what becomes smaller is averaged over all its pixels; else, as published, photographs and mattes are
             resized bilinearly and masks take the nearest pixel.
     """
 
     original: tuple[int, int]
     resized: tuple[int, int]
-    padded: tuple[int, int]
     rim: int = PADDING
     smooth: bool = False
 
@@ -41,21 +39,18 @@ class Geometry:
         resized = (height, width)
         if ratio < 1:
             resized = (max(1, int(height * ratio)), max(1, int(width * ratio)))
-        return cls((height, width), resized, _padded(resized, PADDING))
+        return cls((height, width), resized)
 
     @classmethod
     def to_size(cls, original: tuple[int, int], resized: tuple[int, int], *, rim: int) -> Geometry:
         """Sizes of a part of a photograph that is brought to a given size, larger or smaller."""
-        return cls(original, resized, _padded(resized, rim), rim, smooth=True)
+        return cls(original, resized, rim, smooth=True)
 
-    def forward(self, image: np.ndarray, *, nearest: bool = False) -> np.ndarray:
-        """Resize and pad.
-
-        Args:
-            image: (H, W) or (H, W, C) uint8, of the original size.
-            nearest: for masks, (H, W), 0 or 1.
-        """
-        return self.pad(self.resize_mask(image) if nearest else self.resize(image))
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Size with the rim; multiples of 32."""
+        height, width = (-(-(side + 2 * self.rim) // STRIDE) * STRIDE for side in self.resized)
+        return height, width
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """A photograph, (H, W, C) uint8, of the original size, in the resized one."""
@@ -72,9 +67,8 @@ class Geometry:
 
     def pad(self, image: np.ndarray) -> np.ndarray:
         """An array of the resized size with its reflected rim."""
-        below = self.padded[0] - self.resized[0] - self.rim
-        right = self.padded[1] - self.resized[1] - self.rim
-        rims = [(self.rim, below), (self.rim, right)] + [(0, 0)] * (image.ndim - 2)
+        rims = [(self.rim, whole - inner - self.rim) for whole, inner in zip(self.padded, self.resized)]
+        rims += [(0, 0)] * (image.ndim - 2)
         return np.pad(image, rims, mode="reflect" if min(self.resized) > 1 else "edge")
 
     def unpad(self, mattes: np.ndarray) -> np.ndarray:
@@ -109,11 +103,6 @@ def enlarged_rows(matte: np.ndarray, size: tuple[int, int], rows: slice) -> np.n
     for line, a, b, share in zip(out, above - above[0], below - above[0], y - above):
         cv2.addWeighted(wide[a : a + 1], 1 - share, wide[b : b + 1], share, 0, dst=line[None])
     return out
-
-
-def _padded(size: tuple[int, int], rim: int) -> tuple[int, int]:
-    height, width = (-(-(side + 2 * rim) // STRIDE) * STRIDE for side in size)
-    return height, width
 
 
 def _resize(array: np.ndarray, size: tuple[int, int], *, smooth: bool) -> np.ndarray:

@@ -148,8 +148,8 @@ def mattes(
     settings = settings or network.settings
     if not settings.mutual_guidance:
         guidance = alone(guidance)
-    refined = network.refiner is not None and settings.refine_iterations > 0
-    refined = refined and (settings.refine_alone or len(guidance) > 1)
+    wanted = settings.refine_iterations > 0 and (settings.refine_alone or len(guidance) > 1)
+    refined = network.refiner is not None and wanted
     whole = Box(0, 0, image.shape[-2], image.shape[-1])
     instances = _Instances(
         network,
