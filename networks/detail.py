@@ -32,11 +32,11 @@ PASSES = 5  # each fits the functions to the matte that those of the one before 
 DECIDED = 0.02  # alphas nearer to 0 or 1 than this are decided
 WINDOW = 7  # side of the window in which the share of undecided pixels is taken
 FROM, FULLY = 0.3, 0.6  # of that share: where the filter begins to count, and where it counts fully
+AROUND = 21  # side of a larger window
+AROUND_FROM, AROUND_FULLY = 0.06, 0.68  # of the share in that one, which has to be large as well
 RIM = 5  # diameter by which that is dilated: where strands end
 SOFT = 2.0  # standard deviation of the blur of the weight
-AROUND = 21  # side of a larger window
-LEAST, MORE = 0.4, 1.2  # the weight is times LEAST + MORE · the share of undecided pixels in that window, 1 at most
-HAZE = 0.05  # alphas that become 0, and 1 from the other end, in and next to the undecided band, before the share
+HAZE = 0.08  # alphas that become 0, and 1 from the other end, in and next to the undecided band, before the share
 SHARE = 0.8  # of all this in a matte, the rest is as the network made it
 TILE = 64  # side of the parts that are worked on at full size
 PIXELS = 256  # of the photograph, most of such a side, unless that is below 8 of the network: bounds memory
@@ -99,14 +99,15 @@ def hairiness(matte: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rim = ellipse(RIM)
     undecided = ((matte > DECIDED) & (matte < 1 - DECIDED)).astype(np.float32)
     band = cv2.dilate(undecided, rim)
-    weight = cv2.dilate(np.clip((_share(undecided, WINDOW) - FROM) / (FULLY - FROM), 0, 1), rim)
+    weight = cv2.dilate(_rising(undecided, WINDOW, FROM, FULLY), rim)
     weight = np.minimum(cv2.GaussianBlur(weight, (0, 0), SOFT), 1)
-    return weight * np.minimum(LEAST + MORE * _share(undecided, AROUND), 1) * band, band
+    return weight * _rising(undecided, AROUND, AROUND_FROM, AROUND_FULLY) * band, band
 
 
-def _share(undecided: np.ndarray, side: int) -> np.ndarray:
-    """The share of undecided pixels in the window round each."""
-    return cv2.blur(undecided, (side, side), borderType=cv2.BORDER_REFLECT)
+def _rising(undecided: np.ndarray, side: int, none: float, fully: float) -> np.ndarray:
+    """From 0 to 1 as the share of undecided pixels in the window round each rises from ``none`` to ``fully``."""
+    share = cv2.blur(undecided, (side, side), borderType=cv2.BORDER_REFLECT)
+    return np.clip((share - none) / (fully - none), 0, 1)
 
 
 def add_detail(image: np.ndarray, small: np.ndarray, mattes: np.ndarray, out: Sequence[np.ndarray]) -> None:

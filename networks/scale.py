@@ -27,6 +27,7 @@ MARGIN = 0.17  # round a mask's box, as a share of its longer side: what the mas
 LEAST_MARGIN = 32  # the same in pixels of the network
 RIM = 16  # that is reflected round a crop, pixels of the network
 LIKE = 2.0  # how often the longest box of a crop may hold its shortest
+SHARED = 0.45  # of the smaller of two crops that both cover, from which they are joined: everybody costs all of a crop
 STRIP = 2**18  # pixels whose sums are there at the same time: bounds memory
 LARGEST_CROP = 1280 * 853  # pixels of the network: bounds memory and time of one person
 
@@ -50,8 +51,8 @@ class Crop:
 def plan_crops(masks: np.ndarray, *, target: float = TARGET, max_side: int = 0) -> list[Crop]:
     """Choose the crops of a photograph: every person is a member of exactly one.
 
-    Everybody starts alone. Of all pairs of crops that overlap, whose people are of like size and whose union is not
-    too large, the pair that shares most is joined, until none is left.
+    Everybody starts alone. Of all pairs of crops that overlap enough, whose people are of like size and whose union is
+    not too large, the pair that shares most is joined, until none is left.
 
     Args:
         masks: (K, H, W), non-zero on the person; none is empty.
@@ -67,7 +68,7 @@ def plan_crops(masks: np.ndarray, *, target: float = TARGET, max_side: int = 0) 
     def join(a: Crop, b: Crop) -> Crop | None:
         members = tuple(sorted(a.members + b.members))
         sides = [_side(boxes[number]) for number in members]
-        if a.part.intersection(b.part).is_empty or max(sides) > LIKE * min(sides):
+        if _share(a.part, b.part) < SHARED or max(sides) > LIKE * min(sides):
             return None
         crop = _crop(members, boxes, image=image, target=target)
         too_large = crop.size[0] * crop.size[1] > LARGEST_CROP or _limited(crop, max_side) != crop

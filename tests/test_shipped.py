@@ -37,7 +37,7 @@ def test_the_file_is_small_and_holds_weights_only() -> None:
 
 def test_the_recipe_beside_it_is_what_it_was_trained_with() -> None:
     trained = read_checkpoint(SHIPPED)["config"]
-    recipe = to_plain(load_config(ROOT / "config" / "instmatt-s" / "17-refiner.toml"))
+    recipe = to_plain(load_config(ROOT / "config" / "instmatt-s" / "19-missing-parts.toml"))
     places = ("people", "backgrounds", "photos", "pretrain", "pretrain_refiner")  # of one machine
     for section in ("model", "train", "data"):
         for key, value in trained[section].items():

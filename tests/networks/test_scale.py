@@ -49,6 +49,15 @@ def test_neighbours_of_like_size_share_a_crop_others_do_not() -> None:
     assert [crop.members for crop in crops] == [(0, 1, 2, 3), (4,), (5,)]
 
 
+def test_people_whose_crops_hardly_overlap_have_their_own() -> None:
+    def crops(apart: int) -> list[tuple[int, ...]]:
+        pair = masks_of([(100, 100, 400, 150), (100, 100 + apart, 400, 150)], size=(600, 900))
+        return [crop.members for crop in plan_crops(pair)]
+
+    assert crops(apart=130) == [(0, 1)]
+    assert crops(apart=190) == [(0,), (1,)]  # 96 of 286 columns in common: 0.34
+
+
 def test_a_crowd_is_cut_into_crops_that_fit() -> None:
     crowd = [(300, 20 + 110 * number, 400, 120) for number in range(30)]
     crops = plan_crops(masks_of(crowd, size=(1000, 3500)))
